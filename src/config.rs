@@ -49,7 +49,7 @@ pub struct Settings {
     /// Names by which clients ask there, as behind a proxy, besides `localhost`, addresses and the
     /// name of the machine.
     pub http_allowed_hosts: Vec<String>,
-    /// Who may use the daemon.
+    /// The settings of access.
     pub security: Security,
     /// The audit's file is begun anew when it is larger.
     pub audit_max_file_bytes: u64,
@@ -118,6 +118,10 @@ pub struct Settings {
     pub runner_dry_run_timeout: Duration,
     /// Memory that a dry run may allocate; None for half of what jobs can have.
     pub runner_dry_run_memory_bytes: Option<u64>,
+    /// The largest file that a runner may write, in bytes; None for no limit.
+    pub runner_max_file_bytes: Option<u64>,
+    /// The address space that a runner may have, in bytes; None for no limit.
+    pub runner_max_address_space_bytes: Option<u64>,
     /// Jobs that may wait.
     pub jobs_max_queued: usize,
     /// Jobs of one owner that may wait; None for no limit.
@@ -137,6 +141,8 @@ pub struct Settings {
     pub output_mirror_interval: Duration,
     /// Running jobs make room for one of a higher priority.
     pub jobs_preemption: bool,
+    /// The kernel keeps jobs to their memory by control groups.
+    pub jobs_control_groups: bool,
     /// Ended jobs are removed after this, where their specs do not say; None for never.
     pub jobs_ttl_after_end: Option<Duration>,
     /// A runner stops by itself after this time without a daemon.

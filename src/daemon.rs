@@ -115,6 +115,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         return doctor::main(&settings, repair);
     }
     logging::start(&settings);
+    limits::forbid_core_dumps();
     let open_files = limits::raise_open_files();
     limits::tell_address_space();
     // A daemon mostly waits; two threads keep it small on machines with many cores.
@@ -228,7 +229,7 @@ async fn run(
     let socket_dir = config::first_folder(&environment, "RUNTIME_DIRECTORY");
     let socket_dir = socket_dir.map_or(settings.state_dir.as_path(), Path::new);
     let listeners = listeners::bind(&settings, socket_dir).await?;
-    let runner = startup::runner_settings(&settings, open_files)?;
+    let mut runner = startup::runner_settings(&settings, open_files)?;
     let reasons: Vec<_> = (1..).map_while(|number| JobEndReason::try_from(number).ok()).map(end::label).collect();
     let methods = services::methods();
     let metrics =
@@ -251,6 +252,8 @@ async fn run(
     let uploads = state.open_uploads(&settings)?;
     tokio::spawn(uploads.clone().remove_expired_at_intervals());
     let node = startup::node(&settings, environment.clone());
+    let control_groups = startup::control_groups(&settings, &node);
+    runner.control_groups = control_groups.clone().ok();
     let manager_settings = ManagerSettings {
         node: node.clone(),
         jobs_dir: state.jobs(),
@@ -305,6 +308,7 @@ async fn run(
         max_message_bytes: settings.grpc_max_message_bytes,
         clients: clients.clone(),
         tokens: access.tokens().clone(),
+        control_groups: control_groups.map(drop),
     };
     let (routes, health) =
         services::routes(parts).await.map_err(|error| StartError::internal("reflection cannot be served", error))?;

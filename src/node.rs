@@ -19,7 +19,7 @@ use crate::proto::v1;
 pub use filesystem::unsuitable_filesystem;
 pub use landlock::landlock_abi;
 pub use libraries::SystemLibraries;
-pub use memory::Memory;
+pub use memory::{GroupVersion, Memory};
 pub use process::{ProcessStat, process_stat};
 
 /// Where facts come from: the root of the file system and the environment. Tests have roots of
@@ -72,6 +72,11 @@ impl NodeSource {
     /// control group of this process.
     pub fn memory_kills(&self) -> u64 {
         memory::kills(self)
+    }
+
+    /// The control group of this process in which the kernel counts memory, or could.
+    pub fn memory_group(&self) -> Option<(GroupVersion, PathBuf)> {
+        memory::group(self)
     }
 
     /// The model of the CPU, as the kernel names it; empty where it does not.

@@ -64,6 +64,8 @@ pub struct Parts {
     pub clients: Clients,
     /// The tokens.
     pub tokens: Tokens,
+    /// The kernel keeps jobs to their memory, or why it does not.
+    pub control_groups: Result<(), String>,
 }
 
 /// All services, with health and reflection, and the handle that tells health.
@@ -88,12 +90,13 @@ pub async fn routes(
         max_message_bytes,
         clients,
         tokens,
+        control_groups,
     } = parts;
     let jobs = jobs::Jobs::new(manager.clone(), clients.clone());
     let files = files::Files::new(uploads, clients.clone());
     let gpus = gpu::Gpus::new(watcher.clone(), show_foreign_processes);
     let compatibility = compatibility::Compatibility::new(manager.clone(), checkup.clone());
-    let system = system::System::new(manager, checkup, watcher, node, cpus, clients);
+    let system = system::System::new(manager, checkup, watcher, node, cpus, clients, control_groups);
     let gzip = tonic::codec::CompressionEncoding::Gzip;
     let mut routes = Routes::builder();
     routes

@@ -7,6 +7,8 @@
 //! Both live on when the daemon dies. A supervised runner ends with one `Ended` event, whatever
 //! happens.
 
+mod alone;
+mod control_group;
 mod dry_run;
 mod environment;
 mod hearing;
@@ -14,6 +16,7 @@ mod installed;
 mod kernel;
 mod leftover;
 mod libtorch;
+mod limits;
 mod listening;
 mod log;
 mod probe;
@@ -22,21 +25,25 @@ mod runner;
 mod shim;
 mod stopping;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
+use tokio::process::Command;
 use tokio::sync::mpsc;
 
 use crate::job::JobId;
 use crate::job::end::Exit;
 use crate::journal::{Batch, ProgressFold};
 use crate::shortage::is_shortage;
+pub use control_group::ControlGroups;
 pub use dry_run::DryRunError;
 pub use installed::Installed;
+pub use limits::RunnerLimits;
 pub use log::last_lines;
 pub use probe::ProbeError;
 pub use python::{PythonReport, ask_python};
-pub use runner::{RunnerHandle, RunnerKind};
+pub use runner::{RunnerHandle, RunnerKind, Start};
 pub use shim::{ShimArguments, shim};
 
 /// How runners are started.
@@ -60,6 +67,10 @@ pub struct RunnerSettings {
     pub orphan_timeout: Duration,
     /// Limit of a job's log, in bytes.
     pub log_max_bytes: u64,
+    /// Limits of each runner.
+    pub limits: RunnerLimits,
+    /// The kernel keeps jobs to their memory; None where the settings do not want it, or it cannot.
+    pub control_groups: Option<ControlGroups>,
     /// Variables of our environment that programs get; a trailing `*` stands for all that begin so.
     pub program_environment: Vec<String>,
     /// The group may read the event files and results that runners write.
@@ -112,13 +123,13 @@ pub enum RunnerNews {
 /// could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// Whose it is.
+    /// Its cause.
     pub kind: FaultKind,
     /// The fault in words.
     pub words: String,
 }
 
-/// Whose fault it is.
+/// The cause of a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FaultKind {
     /// The machine's, which cannot start any runner now: it lacks something, or the program is not
@@ -148,7 +159,7 @@ fn is_of_disk(error: &std::io::Error) -> bool {
 /// Whether a program that was to be started in a folder was not for want of the machine: it lacks
 /// something now, or the program cannot be executed, as while it is replaced. The folder is the
 /// job's own.
-fn is_of_machine(error: &std::io::Error, folder: &std::path::Path) -> bool {
+fn is_of_machine(error: &std::io::Error, folder: &Path) -> bool {
     is_shortage(error) || (!is_of_disk(error) && folder.is_dir())
 }
 
@@ -168,5 +179,17 @@ impl Supervisor {
     /// The libtorch that a runner gets now: somebody may install another one meanwhile.
     fn libtorch(&self) -> libtorch::Search {
         libtorch::Places::of(self.settings.libtorch_dir.as_deref(), &self.settings.program).search()
+    }
+
+    /// A runner that answers and ends, with the environment and the limits of one that trains. It
+    /// is killed where nobody waits for its answer.
+    fn asked(&self, libraries: Option<&Path>) -> Command {
+        let mut command = Command::new(&self.settings.program);
+        command.env_clear().envs(environment::of_runner(std::env::vars_os(), libraries));
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        let limits = self.settings.limits;
+        // SAFETY: it makes system calls alone, and allocates nothing.
+        unsafe { command.pre_exec(move || limits.take()) };
+        command
     }
 }

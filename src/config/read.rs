@@ -166,6 +166,9 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
     }
     let runner_dry_run_timeout = keys.take("runner.dry_run_timeout", duration).unwrap_or(Duration::from_secs(60));
     let runner_dry_run_memory_bytes = keys.take("runner.dry_run_memory_bytes", in_range(1 << 26, 1 << 46, "bytes"));
+    let runner_max_file_bytes = keys.take("runner.max_file_bytes", in_range(1 << 20, 1 << 50, "bytes"));
+    let runner_max_address_space_bytes =
+        keys.take("runner.max_address_space_bytes", in_range(1 << 30, 1 << 50, "bytes"));
     let runner_stop_grace = keys.take("runner.stop_grace", duration).unwrap_or(Duration::from_secs(10));
     let jobs_max_queued = keys.take("jobs.max_queued", in_range(1, 100_000, "jobs"));
     let jobs_max_queued_per_owner = keys.take("jobs.max_queued_per_owner", in_range(1, 100_000, "jobs"));
@@ -182,6 +185,7 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
         keys.add("output.mirror_interval", "is shorter than 100ms, the shortest that is right".into());
     }
     let jobs_preemption = keys.take("jobs.preemption", &switch);
+    let jobs_control_groups = keys.take("jobs.control_groups", &switch);
     let jobs_ttl_after_end = keys.take("jobs.ttl_after_end", long_duration);
     let jobs_orphan_timeout = keys.take("jobs.orphan_timeout", duration);
     let jobs_log_max_bytes = keys.take("jobs.log_max_bytes", in_range(4096, 1 << 40, "bytes"));
@@ -258,6 +262,8 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
         runner_stop_grace,
         runner_dry_run_timeout,
         runner_dry_run_memory_bytes: runner_dry_run_memory_bytes.map(|bytes| bytes as u64),
+        runner_max_file_bytes: runner_max_file_bytes.map(|bytes| bytes as u64),
+        runner_max_address_space_bytes: runner_max_address_space_bytes.map(|bytes| bytes as u64),
         jobs_max_queued: jobs_max_queued.unwrap_or(100),
         jobs_max_queued_per_owner,
         jobs_max_running_per_owner: jobs_max_running_per_owner.map(|jobs| jobs as u32),
@@ -267,6 +273,7 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
         output_mirror_roots,
         output_mirror_interval: output_mirror_interval.unwrap_or(Duration::from_secs(30)),
         jobs_preemption: jobs_preemption.unwrap_or(false),
+        jobs_control_groups: jobs_control_groups.unwrap_or(false),
         jobs_ttl_after_end,
         jobs_orphan_timeout: jobs_orphan_timeout.unwrap_or(Duration::from_secs(3600)),
         jobs_log_max_bytes: jobs_log_max_bytes.map_or(64 << 20, |bytes| bytes as u64),
@@ -392,7 +399,7 @@ mod tests {
     fn where_no_setting_is_near_those_of_the_section_are_told() {
         let told = |file| with_file(file, &[], Flags::default()).unwrap_err().to_string();
         let jobs = told("[jobs]\nmax_runing = 3");
-        assert!(jobs.contains("jobs.max_runing") && jobs.contains("jobs has cpu_slots, "), "{jobs}");
+        assert!(jobs.contains("jobs.max_runing") && jobs.contains("jobs has control_groups, cpu_slots, "), "{jobs}");
         for file in ["[colour]\nx = 1", "[colour]"] {
             let odd = told(file);
             assert!(odd.contains("colour") && odd.contains("there are audit, cluster, compatibility, data, "), "{odd}");

@@ -1,6 +1,7 @@
 //! The resource limits of the process. The daemon raises its limit of descriptors to the hard
 //! limit: the usual 1024 is meant for programs that use select(2), and each watcher and runner
-//! costs the daemon some. Runners keep the usual limit.
+//! costs the daemon some. Runners keep the usual limit. Neither the daemon nor what it starts writes
+//! core files: its memory holds data and tokens.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -17,6 +18,13 @@ pub(super) fn raise_open_files() -> Option<u64> {
         Err(error) => tracing::debug!(%error, limit = shown(before.current), "the limit of open descriptors stays"),
     }
     before.current
+}
+
+/// Forbids core dumps, here and in all that we start.
+pub(super) fn forbid_core_dumps() {
+    if let Err(error) = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }) {
+        tracing::warn!(%error, "core dumps cannot be forbidden");
+    }
 }
 
 /// Warns of a limit of the address space. Runners inherit it, and few failures name it as their

@@ -21,7 +21,7 @@ use crate::journal::{FileLock, Holder, JobFolder, is_held, write_whole_and};
 use crate::metrics::Metrics;
 use crate::node::{NodeSource, unsuitable_filesystem};
 use crate::store::{Store, StoreError};
-use crate::supervisor::RunnerSettings;
+use crate::supervisor::{ControlGroups, RunnerLimits, RunnerSettings};
 use crate::umask::open_to_others;
 use crate::uploads::{self, Uploads};
 
@@ -229,14 +229,29 @@ pub(super) fn runner_settings(settings: &Settings, open_files: Option<u64>) -> R
         daemon_lock: lock_file(&state_dir),
         orphan_timeout: settings.jobs_orphan_timeout,
         log_max_bytes: settings.jobs_log_max_bytes,
+        limits: RunnerLimits {
+            file_bytes: settings.runner_max_file_bytes,
+            address_space_bytes: settings.runner_max_address_space_bytes,
+        },
         program_environment: settings.programs_environment.clone(),
         group_reads: settings.state_group_read,
         open_files,
         program: find_runner(settings.runner_path.as_deref())?,
+        control_groups: None,
         libtorch_dir: settings.runner_libtorch_dir.clone(),
         stop_grace: settings.runner_stop_grace,
         dry_run_timeout: settings.runner_dry_run_timeout,
         dry_run_memory_bytes: settings.runner_dry_run_memory_bytes,
+    })
+}
+
+/// The control groups by which the kernel keeps jobs to their memory, or why there are none.
+pub(super) fn control_groups(settings: &Settings, node: &NodeSource) -> Result<ControlGroups, String> {
+    if !settings.jobs_control_groups {
+        return Err("jobs.control_groups in the settings is not set".to_owned());
+    }
+    ControlGroups::find(node).inspect_err(|why| {
+        tracing::warn!(why, "jobs.control_groups is set, and the kernel keeps no job to its memory");
     })
 }
 

@@ -18,7 +18,7 @@ use crate::journal::{JobFolder, JobLock, ProgressFold, Signature, Survey, cut_to
 use crate::proto::v1;
 use crate::scheduler::Wait;
 use crate::shortage::is_shortage;
-use crate::supervisor::RunnerKind;
+use crate::supervisor::{RunnerKind, Start};
 
 /// A runner that loads may be silent this many times as long as one that trains.
 const LOADING_FACTOR: u32 = 10;
@@ -87,7 +87,8 @@ impl Task {
         }
         live.begins(Instant::now());
         let kind = if live.job.spec.program().is_some() { RunnerKind::Host } else { RunnerKind::Runner };
-        live.runner = Some(self.supervisor.start(live.job.id.clone(), place, attempt, kind, visible));
+        let start = Start { kind, visible, memory_bytes: live.job.spec.resources.memory_limit_bytes };
+        live.runner = Some(self.supervisor.start(live.job.id.clone(), place, attempt, start));
         fault::point("shim-started");
         Ok(())
     }

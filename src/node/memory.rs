@@ -5,7 +5,7 @@
 //! (`man 7 cgroups`). Inside a container their paths may lead nowhere; the root of the hierarchy is
 //! the container's own group then.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::NodeSource;
 use super::machine::field;
@@ -84,6 +84,33 @@ pub(super) fn kills(source: &NodeSource) -> u64 {
     count("/proc/vmstat").unwrap_or(0) + in_group.unwrap_or(0)
 }
 
+/// A version of control groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GroupVersion {
+    /// Each controller has a hierarchy of its own.
+    V1,
+    /// One hierarchy for all.
+    V2,
+}
+
+/// The group of this process in which the kernel counts memory, or in version 2 could: in the one
+/// above it there is the controller.
+pub(super) fn group(source: &NodeSource) -> Option<(GroupVersion, PathBuf)> {
+    groups(source).into_iter().find_map(|(version, folder)| {
+        let above = Path::new(&folder).parent().unwrap_or(Path::new("")).display();
+        let (version, is_counted) = match version.limit == V1.limit {
+            true => (GroupVersion::V1, source.file(&format!("{folder}/{}", V1.limit)).is_some()),
+            false => {
+                let exists = source.path(&folder).join("cgroup.procs").exists();
+                let controllers = source.file(&format!("{above}/cgroup.controllers")).unwrap_or_default();
+                let has = controllers.split_whitespace().any(|controller| controller == "memory");
+                (GroupVersion::V2, exists && has)
+            }
+        };
+        is_counted.then(|| (version, source.path(&folder)))
+    })
+}
+
 /// The folders of the groups that we are in, the innermost first.
 fn groups(source: &NodeSource) -> Vec<(&'static Version, String)> {
     let own = source.file("/proc/self/cgroup").unwrap_or_default();
@@ -113,6 +140,26 @@ mod tests {
     use crate::config::Environment;
 
     const GIB: u64 = 1 << 30;
+
+    #[test]
+    fn the_group_is_the_innermost_in_which_memory_is_counted() {
+        let own = |files: &[(&str, &str)]| {
+            with(files, |source| {
+                let root = source.path("/");
+                group(source).map(|(version, path)| (version, path.strip_prefix(root).unwrap().display().to_string()))
+            })
+        };
+        let hybrid = ("proc/self/cgroup", "4:memory:/a/b\n0::/c\n");
+        assert_eq!(own(&[hybrid]), None);
+        let v1 = ("sys/fs/cgroup/memory/a/memory.limit_in_bytes", "1\n");
+        assert_eq!(own(&[hybrid, v1]), Some((GroupVersion::V1, "sys/fs/cgroup/memory/a".into())));
+        let unified = ("proc/self/cgroup", "0::/torchd.service/daemon\n");
+        // As systemd makes them: the controller is there, and not on for groups below.
+        let above = ("sys/fs/cgroup/torchd.service/cgroup.controllers", "cpu memory pids\n");
+        let v2 = ("sys/fs/cgroup/torchd.service/daemon/cgroup.procs", "7\n");
+        assert_eq!(own(&[unified, above, v2]), Some((GroupVersion::V2, "sys/fs/cgroup/torchd.service/daemon".into())));
+        assert_eq!(own(&[unified, (above.0, "cpu pids\n"), v2]), None);
+    }
 
     fn memory(files: &[(&str, &str)]) -> Memory {
         with(files, read)

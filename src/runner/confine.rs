@@ -17,6 +17,7 @@ use landlock::{
     RulesetCreatedAttr, RulesetError, Scope, make_bitflags,
 };
 use nix::sys::prctl;
+use rustix::process::{Resource, getrlimit};
 use torchd::attempt::READABLE;
 use torchd::beneath::Folder;
 use torchd::job::order::{LeasedDevice, Order};
@@ -118,7 +119,9 @@ fn system() -> Vec<PathBuf> {
 fn enforce(allowed: &Rules, data: &[Arc<Folder>]) -> Confinement {
     // Landlock wants it first, and it holds without Landlock, too.
     let no_new_privileges = prctl::set_no_new_privs().is_ok();
-    told(restrict(allowed, data), no_new_privileges)
+    let mut confinement = told(restrict(allowed, data), no_new_privileges);
+    confinement.enforced.extend(resource_limits());
+    confinement
 }
 
 /// The ABI of Landlock that is in force then, or why none is.
@@ -169,6 +172,15 @@ fn told(landlock: Result<ABI, String>, no_new_privileges: bool) -> Confinement {
         false => confinement.missing.push(format!("{what} (the kernel refuses PR_SET_NO_NEW_PRIVS)")),
     }
     confinement
+}
+
+/// The limits of resources of this process, which its parent has set, in words.
+fn resource_limits() -> impl Iterator<Item = String> {
+    let most = |resource| getrlimit(resource).maximum;
+    let core = (most(Resource::Core) == Some(0)).then(|| "it writes no core file".to_owned());
+    let file = most(Resource::Fsize).map(|bytes| format!("no file that it writes has more than {bytes} bytes"));
+    let space = most(Resource::As).map(|bytes| format!("its address space has at most {bytes} bytes"));
+    [core, file, space].into_iter().flatten()
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ pub(super) struct System {
     node: NodeSource,
     cpus: u32,
     clients: Clients,
+    control_groups: Result<(), String>,
     python: Kept<PythonReport>,
     nvml: Kept<NvmlReading>,
 }
@@ -38,8 +39,10 @@ impl System {
         node: NodeSource,
         cpus: u32,
         clients: Clients,
+        control_groups: Result<(), String>,
     ) -> Self {
-        Self { manager, checkup, watcher, node, cpus, clients, python: Kept::new(FRESH), nvml: Kept::new(FRESH) }
+        let (python, nvml) = (Kept::new(FRESH), Kept::new(FRESH));
+        Self { manager, checkup, watcher, node, cpus, clients, control_groups, python, nvml }
     }
 }
 
@@ -133,6 +136,10 @@ impl SystemService for System {
         };
         let (name, reason) = ("programs".into(), reason.into());
         cluster.capabilities.push(v1::Capability { name, available: runs_programs, reason });
+        let (name, available) = ("control_groups".into(), self.control_groups.is_ok());
+        let kept = || "the kernel keeps jobs with resources.memory_limit_bytes to it".to_owned();
+        let reason = self.control_groups.clone().err().unwrap_or_else(kept);
+        cluster.capabilities.push(v1::Capability { name, available, reason });
         let source = self.watcher.source();
         cluster.capabilities.push(v1::Capability {
             name: "gpu_watching".into(),

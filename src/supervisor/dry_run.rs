@@ -2,11 +2,8 @@
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::Stdio;
 
-use tokio::process::Command;
-
-use super::{Supervisor, environment};
+use super::Supervisor;
 use crate::job::dry_run::{Answer, DryRun};
 use crate::shortage::is_shortage;
 
@@ -40,17 +37,9 @@ impl Supervisor {
     /// Trains on one batch of the job in a folder, on one thread of the CPU.
     pub async fn dry_run(&self, folder: &Path, most_memory_bytes: u64) -> Result<DryRun, DryRunError> {
         let limit = self.settings.dry_run_timeout;
-        let output = Command::new(&self.settings.program)
-            .arg("dry-run")
-            .arg("--job")
-            .arg(folder)
-            .arg("--most-memory-bytes")
-            .arg(most_memory_bytes.to_string())
-            .env_clear()
-            .envs(environment::of_runner(std::env::vars_os(), self.libtorch().folder()))
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .output();
+        let mut command = self.asked(self.libtorch().folder());
+        let most = most_memory_bytes.to_string();
+        let output = command.arg("dry-run").arg("--job").arg(folder).args(["--most-memory-bytes", &most]).output();
         let output = match tokio::time::timeout(limit, output).await {
             Err(_) => {
                 let what = format!("did not come through one batch within runner.dry_run_timeout, {limit:?}");

@@ -1,13 +1,11 @@
 //! Asks a runner which libraries it finds.
 
 use std::path::Path;
-use std::process::{Output, Stdio};
+use std::process::Output;
 use std::time::Duration;
 
-use tokio::process::Command;
-
+use super::Supervisor;
 use super::libtorch::Search;
-use super::{Supervisor, environment};
 use crate::job::probe::ProbeReport;
 use crate::shortage::is_shortage;
 
@@ -89,13 +87,7 @@ impl Supervisor {
         if let Some(words) = search.refusal() {
             return Err(ProbeError::NoLibtorch(words));
         }
-        let output = Command::new(&self.settings.program)
-            .arg(what)
-            .env_clear()
-            .envs(environment::of_runner(std::env::vars_os(), search.folder()))
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .output();
+        let output = self.asked(search.folder()).arg(what).output();
         let output = match tokio::time::timeout(LIMIT, output).await {
             Ok(Ok(output)) => output,
             Ok(Err(cause)) => return Err(ProbeError::Start { program, cause }),

@@ -1,6 +1,7 @@
 //! One runner from its start, or from where we find it, to its end. All knowledge of it comes from
 //! the job's folder and the locks there, also where another daemon started it.
 
+use std::ffi::OsStr;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::hearing::{Heard, Silence};
 use super::leftover::{self, Alive, NotOver};
+use super::limits::RunnerLimits;
 use super::listening::Tail;
 use super::stopping::{Stop, Stopping};
 use super::{Fault, FaultKind, RunnerEvent, RunnerNews, Supervisor, environment, is_of_machine, log, shim};
@@ -26,6 +28,9 @@ const LAST_LOOKS: u32 = 10;
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// Exit code of a shim that has no business here: another one is there, or the attempt is over.
 const NOT_MINE: i32 = crate::attempt::NOT_MINE as i32;
+/// Memory that the control group of a runner has besides the job's limit, in bytes: pages of
+/// libtorch's code, and of data.
+const BEYOND_RUNNER: u64 = 256 << 20;
 /// Lines of the log that go with an end.
 const TAIL_LINES: usize = 20;
 
@@ -80,26 +85,30 @@ pub enum RunnerKind {
     Host,
 }
 
+/// The way in which a runner is started.
+#[derive(Debug, Clone)]
+pub struct Start {
+    /// The program.
+    pub kind: RunnerKind,
+    /// The GPU that CUDA shows it, if any.
+    pub visible: Option<String>,
+    /// The memory that its job may take, in bytes; None for no limit.
+    pub memory_bytes: Option<u64>,
+}
+
 /// Where a runner comes from.
 enum Origin {
-    /// We start it; CUDA shows it this GPU, if any.
-    New { kind: RunnerKind, visible: Option<String> },
+    /// We start it.
+    New(Start),
     /// An earlier daemon has.
     Found,
 }
 
 impl Supervisor {
     /// Starts the runner of an attempt whose order lies in the folder. Everything else comes as
-    /// events. `visible` is the GPU that CUDA shows it, if any.
-    pub fn start(
-        &self,
-        id: JobId,
-        folder: JobFolder,
-        attempt: u32,
-        kind: RunnerKind,
-        visible: Option<String>,
-    ) -> RunnerHandle {
-        self.look_after(id, folder, attempt, Origin::New { kind, visible })
+    /// events.
+    pub fn start(&self, id: JobId, folder: JobFolder, attempt: u32, start: Start) -> RunnerHandle {
+        self.look_after(id, folder, attempt, Origin::New(start))
     }
 
     /// Looks after the runner that an earlier daemon has started, whether it still lives or not.
@@ -138,7 +147,7 @@ impl Supervisor {
         let mut tail = Tail::new(folder, charge.silence.clone());
         let child = match origin {
             Origin::Found => None,
-            Origin::New { kind, visible } => self.spawn(folder, *attempt, kind, visible).map_or_else(
+            Origin::New(start) => self.spawn(id, folder, *attempt, start).map_or_else(
                 // Also then the locks tell whether there is somebody.
                 |fault| {
                     tail.fault = Some(fault);
@@ -151,6 +160,9 @@ impl Supervisor {
             tail.fault.get_or_insert(fault);
             Exit::Unknown
         });
+        if let Some(groups) = &self.settings.control_groups {
+            groups.remove(id);
+        }
         for _ in 0..LAST_LOOKS {
             while self.look(id, &mut tail).await {}
             if tail.trouble.is_none() {
@@ -189,13 +201,8 @@ impl Supervisor {
     }
 
     /// Starts a shim, which starts the runner.
-    fn spawn(
-        &self,
-        folder: &JobFolder,
-        attempt: u32,
-        kind: RunnerKind,
-        visible: Option<String>,
-    ) -> Result<Child, Fault> {
+    fn spawn(&self, id: &JobId, folder: &JobFolder, attempt: u32, start: Start) -> Result<Child, Fault> {
+        let Start { kind, visible, memory_bytes } = start;
         let settings = &self.settings;
         let what = format!("{} cannot be started", settings.shim.display());
         let search = self.libtorch();
@@ -203,6 +210,11 @@ impl Supervisor {
             return Err(Fault { kind: FaultKind::Machine, words });
         }
         let of_machine = |error: &std::io::Error| Fault { kind: FaultKind::Machine, words: format!("{what}: {error}") };
+        let group = settings.control_groups.as_ref().zip(memory_bytes).map(|(groups, bytes)| match kind {
+            // It keeps to its limit by itself, of which pages of files are no part.
+            RunnerKind::Runner => (groups.of(id), bytes.saturating_add(BEYOND_RUNNER)),
+            RunnerKind::Host => (groups.of(id), bytes),
+        });
         let log = shim::log_for_shim(&folder.log());
         let log = log.map_err(|error| match is_shortage(&error) {
             true => of_machine(&error),
@@ -219,6 +231,22 @@ impl Supervisor {
             .args(["--grace", &settings.stop_grace.as_secs_f64().to_string()])
             .args(["--log-max-bytes", &settings.log_max_bytes.to_string()])
             .args(settings.open_files.iter().flat_map(|count| ["--open-files".to_owned(), count.to_string()]))
+            .args(
+                match kind {
+                    RunnerKind::Runner => settings.limits,
+                    // A program has limits of its own.
+                    RunnerKind::Host => RunnerLimits::default(),
+                }
+                .arguments(),
+            )
+            .args(group.iter().flat_map(|(path, bytes)| {
+                [
+                    OsStr::new("--control-group").to_owned(),
+                    path.into(),
+                    "--memory-bytes".into(),
+                    bytes.to_string().into(),
+                ]
+            }))
             .args(settings.group_reads.then_some("--group-reads"))
             .args(match kind {
                 RunnerKind::Runner => &[][..],
@@ -435,6 +463,8 @@ mod tests {
             daemon_lock: PathBuf::from("torchd.lock"),
             orphan_timeout: Duration::from_secs(1),
             log_max_bytes: 1,
+            limits: RunnerLimits::default(),
+            control_groups: None,
             program_environment: Vec::new(),
             group_reads: false,
             open_files: None,

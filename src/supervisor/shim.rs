@@ -24,16 +24,17 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::hearing::Growth;
+use super::alone::{Alone, Consequence, LOOK_EVERY};
+use super::control_group::{self, Group};
 use super::kernel::{children, memory_kills};
+use super::limits::RunnerLimits;
 use super::log::Log;
-use super::stopping::Patience;
 use super::{is_of_disk, is_of_machine};
 use crate::attempt::NOT_MINE;
 use crate::fault;
 use crate::host;
 use crate::job::end::{EXIT_MACHINE, EXIT_STORAGE, Exit};
-use crate::journal::{ExitNote, ExitRoom, JobFolder, JobLock, is_held};
+use crate::journal::{ExitNote, ExitRoom, JobFolder, JobLock};
 use crate::shortage::is_shortage;
 use crate::umask;
 
@@ -43,14 +44,13 @@ pub(super) const EXIT_USAGE: i32 = 64;
 /// disk.
 pub(super) const NO_ROOM: &str =
     "the job's folder cannot be written, so that no runner could be started or its end not be noted";
-/// Interval between two looks for the daemon.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Reads of the runner's output, and processes to reap, before signals and the daemon are looked at
 /// again: a runner that prints or forks without pause does not starve them.
 const MOST_AT_ONCE: usize = 64;
 /// Time until a call that met a shortage of the machine is tried again.
 const SHORT_PAUSE: Duration = Duration::from_millis(50);
-/// What a runner has left behind is killed and reaped within this, or stuck in the kernel.
+/// Processes that a runner has left behind are killed and reaped within this, or stuck in the
+/// kernel.
 const REAP_LIMIT: Duration = Duration::from_secs(10);
 
 /// The arguments of a shim. `torchd --shim` is not meant for people.
@@ -78,6 +78,18 @@ pub struct ShimArguments {
     /// Let the shim and the runner open this many descriptors; without it as many as the daemon may
     #[arg(long)]
     open_files: Option<u64>,
+    /// The largest file that the shim and the runner may write, in bytes
+    #[arg(long)]
+    max_file_bytes: Option<u64>,
+    /// The address space that the shim and the runner may have, in bytes
+    #[arg(long)]
+    max_address_space_bytes: Option<u64>,
+    /// The control group that the runner is put into, which is made for it
+    #[arg(long, requires = "memory_bytes")]
+    control_group: Option<PathBuf>,
+    /// The memory of that group, in bytes
+    #[arg(long)]
+    memory_bytes: Option<u64>,
     /// Start the runner with a umask that lets the group read
     #[arg(long)]
     group_reads: bool,
@@ -140,6 +152,7 @@ struct Begun {
     room: ExitRoom,
     log: Log,
     shim: Shim,
+    group: Option<Group>,
     kills_before: u64,
 }
 
@@ -158,30 +171,42 @@ fn begin(arguments: &ShimArguments) -> Result<Option<Begun>, NotBegun> {
         let maximum = getrlimit(Resource::Nofile).maximum;
         setrlimit(Resource::Nofile, Rlimit { current: Some(current), maximum }).map_err(io::Error::from)?;
     }
+    let ShimArguments { max_file_bytes: file_bytes, max_address_space_bytes: address_space_bytes, .. } = *arguments;
+    RunnerLimits { file_bytes, address_space_bytes }.take()?;
+    // As for a runner: what it starts has no more rights than it has.
+    nix::sys::prctl::set_no_new_privs()?;
     let room = ExitRoom::take(&folder)?;
     nix::sys::prctl::set_child_subreaper(true)?;
     let kills_before = memory_kills();
     let log = Log::open(&folder.log(), arguments.log_max_bytes);
     let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     set_nonblocking(&reader)?;
-    let child = start(arguments, writer).map_err(NotBegun::Runner)?;
+    let group = arguments.control_group.as_deref().zip(arguments.memory_bytes);
+    let grouped = |(path, bytes)| {
+        let failed = |error: io::Error| io::Error::new(error.kind(), format!("its control group {path:?}: {error}"));
+        Group::make(path, bytes).map_err(failed)
+    };
+    let group = group.map(grouped).transpose().map_err(NotBegun::Runner)?;
+    let child = start(arguments, writer, group.as_ref()).inspect_err(|_| group.iter().for_each(Group::remove));
+    let child = child.map_err(NotBegun::Runner)?;
     let shim = Shim { pid: Pid::from_raw(child.id() as i32), signals, output: Some(reader), was_killed: false };
     // The kernel takes a runner before it takes a daemon; raising one's own share is allowed to
     // all.
     let _ = fs::write(format!("/proc/{}/oom_score_adj", shim.pid), "500");
-    Ok(Some(Begun { folder, held, room, log, shim, kills_before }))
+    Ok(Some(Begun { folder, held, room, log, shim, group, kills_before }))
 }
 
 impl Begun {
     /// Looks after the runner to its end, and notes that.
     fn see_through(self, arguments: &ShimArguments) -> io::Result<()> {
-        let Self { folder, held, room, mut log, mut shim, kills_before } = self;
+        let Self { folder, held, room, mut log, mut shim, group, kills_before } = self;
         shim.follow(arguments, &held, &mut log)?;
         fault::point("runner-ended");
         let mut exit = shim.bury(&mut log)?;
         if exit == Exit::Signal(nix::libc::SIGKILL) && !shim.was_killed && memory_kills() > kills_before {
             exit = Exit::OutOfMemory;
         }
+        group.iter().for_each(Group::remove);
         log.close();
         fault::point("runner-buried");
         note(&folder, &room, ExitNote::new(arguments.attempt, exit))?;
@@ -204,18 +229,19 @@ struct Shim {
 impl Shim {
     /// Hands on what comes until the runner has ended. It is not reaped yet.
     fn follow(&mut self, arguments: &ShimArguments, held: &JobLock, log: &mut Log) -> io::Result<()> {
-        let mut alone = Alone::new(arguments, held);
+        let ShimArguments { job, daemon_lock, orphan_timeout, grace, .. } = arguments;
+        let mut alone = Alone::new(job, held, daemon_lock, *orphan_timeout, *grace);
         loop {
             if passing(self.look(log))?.unwrap_or(false) {
                 return Ok(());
             }
             match alone.judge() {
-                Alas::Nothing => {}
-                Alas::Stop(words) => {
+                Consequence::Nothing => {}
+                Consequence::Stop(words) => {
                     log.write(words.as_bytes());
                     self.stop();
                 }
-                Alas::Kill => self.kill(),
+                Consequence::Kill => self.kill(),
             }
         }
     }
@@ -317,84 +343,6 @@ impl Shim {
     }
 }
 
-/// How long there has been no daemon, or none that could find us.
-struct Alone<'a> {
-    arguments: &'a ShimArguments,
-    held: &'a JobLock,
-    folder: JobFolder,
-    is_lost: bool,
-    looked: Instant,
-    since: Option<Instant>,
-    told: Option<Instant>,
-    patience: Patience,
-    growth: Growth,
-}
-
-/// The consequence of a time without a daemon.
-enum Alas {
-    Nothing,
-    Stop(String),
-    Kill,
-}
-
-impl<'a> Alone<'a> {
-    fn new(arguments: &'a ShimArguments, held: &'a JobLock) -> Self {
-        let now = Instant::now();
-        Self {
-            arguments,
-            held,
-            folder: JobFolder::new(arguments.job.clone()),
-            is_lost: false,
-            looked: now,
-            since: None,
-            told: None,
-            patience: Patience::new(Duration::try_from_secs_f64(arguments.grace).unwrap_or(Duration::MAX), now),
-            growth: Growth::default(),
-        }
-    }
-
-    fn judge(&mut self) -> Alas {
-        let now = Instant::now();
-        if now - self.looked < LOOK_EVERY {
-            return Alas::Nothing;
-        }
-        self.looked = now;
-        self.patience.hear(&self.growth.look(&self.folder.journal()), now);
-        match (self.told, self.why(now)) {
-            (None, Some(words)) => {
-                self.told = Some(now);
-                Alas::Stop(format!("[torchd: {words}; the runner is asked to stop]\n"))
-            }
-            // As a daemon would wait for it.
-            (Some(told), Some(_)) if self.patience.is_over(told, now) => Alas::Kill,
-            _ => Alas::Nothing,
-        }
-    }
-
-    /// Why the runner should not go on, if there is a reason.
-    fn why(&mut self, now: Instant) -> Option<String> {
-        let ShimArguments { job, daemon_lock, orphan_timeout, .. } = self.arguments;
-        // A daemon that does not find our lock declares the attempt over. A lock that is there
-        // again at the next look was not removed.
-        let is_lost = self.held.is_lost(&self.folder.shim());
-        if std::mem::replace(&mut self.is_lost, is_lost) && is_lost {
-            return Some(format!("{} or the lock in it was removed", job.display()));
-        }
-        match is_held(daemon_lock) {
-            Ok(true) => {
-                self.since = None;
-                return None;
-            }
-            Ok(false) => {}
-            // Whether there is a daemon cannot be told now.
-            Err(_) => return None,
-        }
-        let alone = now - *self.since.get_or_insert(now);
-        let is_long = alone.as_secs_f64() >= *orphan_timeout;
-        is_long.then(|| format!("there has been no daemon for {orphan_timeout} s"))
-    }
-}
-
 /// The signals that mean something to us, as a descriptor. They are blocked for us; our children
 /// begin with none blocked.
 fn signals() -> io::Result<SignalFd> {
@@ -406,7 +354,8 @@ fn signals() -> io::Result<SignalFd> {
     Ok(SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
 }
 
-fn start(arguments: &ShimArguments, output: OwnedFd) -> io::Result<Child> {
+fn start(arguments: &ShimArguments, output: OwnedFd, group: Option<&Group>) -> io::Result<Child> {
+    let entrance = group.map(Group::entrance).transpose()?;
     let mut runner = Command::new(&arguments.runner);
     runner
         .arg(if arguments.host { host::MODE } else { "run" })
@@ -417,8 +366,13 @@ fn start(arguments: &ShimArguments, output: OwnedFd) -> io::Result<Child> {
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
         .stderr(output);
-    // SAFETY: it allocates nothing. In our session a stopped runner would get SIGHUP when we die.
-    unsafe { runner.pre_exec(|| rustix::process::setsid().map(drop).map_err(io::Error::from)) };
+    let before = move || {
+        entrance.as_ref().map_or(Ok(()), control_group::enter)?;
+        // In our session a stopped runner would get SIGHUP when we die.
+        rustix::process::setsid().map(drop).map_err(io::Error::from)
+    };
+    // SAFETY: it allocates nothing.
+    unsafe { runner.pre_exec(before) };
     if arguments.group_reads { umask::where_group_reads(|| runner.spawn()) } else { runner.spawn() }
 }
 

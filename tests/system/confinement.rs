@@ -132,7 +132,7 @@ async fn without_landlock_jobs_are_trained_and_what_is_missing_is_told() {
     let Some(free) = free_runner(folder.path()) else { return };
     let daemon = Setup::new().set("runner.path", free.to_str().unwrap()).start();
     let v1::Confinement { landlock_abi, no_new_privileges, enforced, missing } = limits(&daemon).await;
-    assert_eq!((landlock_abi, no_new_privileges, enforced.len()), (0, true, 1), "{enforced:?}");
+    assert_eq!((landlock_abi, no_new_privileges, enforced.len()), (0, true, 2), "{enforced:?}");
     assert!(missing.iter().all(|limit| limit.contains("the kernel has no Landlock")), "{missing:?}");
     let text = String::from_utf8(daemon.ctl(&["cluster"]).stdout).unwrap();
     assert!(text.contains("Landlock is not in force") && text.contains("not enforced: it starts no program"), "{text}");
@@ -142,4 +142,44 @@ async fn without_landlock_jobs_are_trained_and_what_is_missing_is_told() {
     for log in [daemon.log(), runner_log] {
         assert_eq!(log.matches("does not enforce every limit of a runner").count(), 1, "{log}");
     }
+}
+
+#[tokio::test]
+async fn neither_the_daemon_nor_what_it_starts_dumps_core_and_runners_have_the_limits_of_the_settings() {
+    let (file, space) = (1_u64 << 30, 1_u64 << 40);
+    let setup = Setup::new().set("runner.max_file_bytes", &file.to_string());
+    let daemon = setup.set("runner.max_address_space_bytes", &space.to_string()).start();
+    let job = daemon.create(spec::endless()).await;
+    daemon.watch_until(&job.name, |job| job.progress.is_some()).await;
+    let limit = |pid: i32, name: &str| {
+        let text = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap().to_owned();
+        line.split_whitespace().nth(1).unwrap().to_owned()
+    };
+    assert_eq!(limit(daemon.pid() as i32, "Max core file size"), "0");
+    for who in ["shim", "lock"] {
+        let pid = daemon.signed(&job.name, who);
+        let limits = ["Max core file size", "Max file size", "Max address space"].map(|name| limit(pid, name));
+        assert_eq!(limits, ["0".to_owned(), file.to_string(), space.to_string()], "{who}");
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        assert!(status.contains("\nNoNewPrivs:\t1\n"), "{who}: {status}");
+    }
+    let told = limits(&daemon).await.enforced.join("; ");
+    for expected in ["writes no core file", "more than 1073741824 bytes", "at most 1099511627776 bytes"] {
+        assert!(told.contains(expected), "{expected}: {told}");
+    }
+}
+
+#[tokio::test]
+async fn a_checkpoint_beyond_the_limit_of_a_file_ends_no_process_and_loses_nothing() {
+    let daemon = Setup::new().set("runner.max_file_bytes", "1048576").start();
+    let checkpoint = Some(v1::Checkpoint { every_steps: Some(5), ..v1::Checkpoint::default() });
+    // Of 2.5 MB; a checkpoint of the usual one has 90 kB.
+    let mlp = v1::Mlp { hidden: vec![800], ..v1::Mlp::default() };
+    let model = Some(v1::Model { family: Some(v1::model::Family::Mlp(mlp)) });
+    let job = daemon.create(v1::JobSpec { model, checkpoint, ..spec::endless() }).await;
+    let paused = daemon.watch_until(&job.name, |job| job.state() == v1::JobState::Paused).await;
+    let end = paused.last_attempt_end.unwrap();
+    assert_eq!((end.reason(), end.signal), (v1::JobEndReason::Storage, None), "{end:?}");
+    assert!(end.message.contains("File too large"), "{end:?}");
 }

@@ -5,6 +5,8 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use torchd::proto::v1::{self, JobEndReason, JobState};
 
 use super::daemon::{Daemon, Setup, is_gone, wait_for};
@@ -233,6 +235,45 @@ async fn memory_counts_with_what_a_program_has_forked_off_and_each_process_has_i
     let script = "head -c 400000000 /dev/zero | tail > tail; exit $((50 + $?))";
     let end = run(&limited, shell(script)).await.end.unwrap();
     assert_eq!((end.reason(), end.exit_code), (JobEndReason::ProgramFailed, Some(51)), "{end:?}");
+}
+
+#[tokio::test]
+async fn the_kernel_keeps_a_program_to_its_memory_where_its_host_cannot() {
+    let root = tempfile::tempdir().unwrap();
+    let daemon = setup(root.path()).set("jobs.control_groups", "true").start();
+    let cluster = daemon.system().await.get_cluster(v1::GetClusterRequest {}).await.unwrap().into_inner();
+    let groups = cluster.capabilities.into_iter().find(|capability| capability.name == "control_groups").unwrap();
+    let works = if groups.available { Ok(()) } else { Err(groups.reason) };
+    let Some(()) = tools::allowed("control groups of jobs", works) else { return };
+    // It keeps all that it reads, in search of the end of a line.
+    let mut spec = shell("until [ -e go ]; do sleep 0.05; done; exec tail /dev/zero");
+    spec.resources.as_mut().unwrap().memory_limit_bytes = Some(100 << 20);
+    let job = daemon.create(spec).await;
+    daemon.watch_until(&job.name, |job| job.state() == JobState::Running).await;
+    let (host, id) = (daemon.signed(&job.name, "lock"), job.name.trim_start_matches("jobs/"));
+    let program = wait_for("the program", || {
+        let children = fs::read_to_string(format!("/proc/{host}/task/{host}/children")).ok()?;
+        children.split_whitespace().next()?.parse::<i32>().ok()
+    });
+    let told = fs::read_to_string(format!("/proc/{program}/cgroup")).unwrap();
+    let group = told.lines().find(|line| line.ends_with(&format!("/torchd-job-{id}"))).expect(&told);
+    let path = group.splitn(3, ':').nth(2).unwrap();
+    let mounts = ["/sys/fs/cgroup/memory", "/sys/fs/cgroup"].map(|mount| format!("{mount}{path}"));
+    let folder = mounts.iter().find(|folder| Path::new(folder).is_dir()).unwrap();
+    let limit = ["memory.max", "memory.limit_in_bytes"].map(|name| Path::new(folder).join(name));
+    let limit = limit.iter().find_map(|file| fs::read_to_string(file).ok()).unwrap();
+    assert_eq!(limit.trim(), "104857600");
+    // So that it ends nothing by itself.
+    kill(Pid::from_raw(host), Signal::SIGSTOP).unwrap();
+    fs::write(daemon.job_folder(&job.name).join("program/go"), "").unwrap();
+    wait_for("the end of the program", || {
+        let stat = fs::read_to_string(format!("/proc/{program}/stat")).ok()?;
+        stat.rsplit_once(") ")?.1.starts_with('Z').then_some(())
+    });
+    kill(Pid::from_raw(host), Signal::SIGCONT).unwrap();
+    let end = daemon.watch_to_end(&job.name).await.end.unwrap();
+    assert_eq!(end.reason(), JobEndReason::OutOfMemory, "{end:?}");
+    assert!(!Path::new(folder).exists(), "the group outlives its job");
 }
 
 #[tokio::test]
