@@ -1,18 +1,21 @@
 //! Access: finds out in whose name a call is made, by the connection that it came over and
 //! the credentials that it carries, and whether that caller has the role that the method needs.
 //!
-//! The words of a request about itself count nowhere: a user is told by the kernel, a certificate by
-//! TLS, a token by its hash. Knows nothing of gRPC and HTTP but the text of a header.
+//! The words of a request about itself count nowhere: a user is told by the kernel, a certificate
+//! by TLS, a token by its hash. Knows nothing of gRPC and HTTP but the text of a header.
 
 mod audit;
 mod authorization;
 mod caller;
 mod connection;
 mod failures;
+mod file_mark;
 mod method;
+mod origin;
 mod passwords;
 mod refusal;
 mod secret;
+mod strangers;
 mod tokens;
 mod users;
 
@@ -29,12 +32,14 @@ pub use audit::{Audit, AuditSettings, Entry};
 pub use authorization::Authorization;
 use authorization::Credentials;
 pub use caller::{Caller, KnownBy, NOBODY_ASKED, Until};
-pub use connection::{Connection, Peer};
-use failures::{Failures, Noted};
+pub use connection::{Certificate, Connection, Peer};
+use failures::{Failure, Failures, Noted};
+pub use file_mark::FileMark;
 use method::{Methods, Needs};
 use passwords::{Checked, Passwords};
 pub use refusal::Refusal;
 pub use secret::Secret;
+pub use strangers::{Guest, Strangers, Visit};
 pub use tokens::{Token, TokenError, Tokens};
 use users::Users;
 
@@ -206,12 +211,12 @@ impl Access {
             owner: NOBODY_ASKED.into(),
             role: Role::Admin,
             by: KnownBy::NobodyAsked,
-            uid: None,
+            uid: Ok(None),
             until: Until::default(),
         };
         match connection {
             Connection::Unix(peer) => self.by_user(peer).await,
-            Connection::Tls { certificate: Some(names), .. } => self.by_certificate(names).await,
+            Connection::Tls { certificate: Some(certificate), .. } => self.by_certificate(certificate).await,
             // Behind a proxy they come from anywhere.
             Connection::Plain { is_loopback: true, .. }
                 if shared.loopback_is_open && !page.is_some_and(|page| page.is_behind_proxy) =>
@@ -234,7 +239,9 @@ impl Access {
         }
         let owner = self.name_of(peer.uid).await?;
         match self.shared.users.role(peer) {
-            Some(role) => Ok(Caller { owner, role, by: KnownBy::Socket, uid: Some(peer.uid), until: Until::default() }),
+            Some(role) => {
+                Ok(Caller { owner, role, by: KnownBy::Socket, uid: Ok(Some(peer.uid)), until: Until::default() })
+            }
             None => Err(Refusal::NoRole(owner)),
         }
     }
@@ -275,10 +282,15 @@ impl Access {
                 Checked::Unchecked => return Err(Refusal::TooMany),
             },
         };
-        Ok(Caller { owner: user, role: Role::Viewer, by: KnownBy::Password, uid: None, until: Until::default() })
+        Ok(Caller { owner: user, role: Role::Viewer, by: KnownBy::Password, uid: Ok(None), until: Until::default() })
     }
 
-    async fn by_certificate(&self, names: &[String]) -> Result<Caller, Refusal> {
+    async fn by_certificate(&self, certificate: &Certificate) -> Result<Caller, Refusal> {
+        let Certificate { names, expires } = certificate;
+        // It was good when the connection was made, which may be long ago.
+        let Ok(left) = expires.duration_since(SystemTime::now()) else {
+            return Err(Refusal::ExpiredCertificate(names.join(", ")));
+        };
         let allowed = &self.shared.client_names;
         let named = names.iter().find_map(|name| Some((name.as_str(), *allowed.get(name)?)));
         let any = || Some((names.first()?.as_str(), *allowed.get("*")?));
@@ -287,16 +299,18 @@ impl Access {
         };
         let owner: Arc<str> = name.into();
         let uid = self.uid_of(&owner).await;
-        Ok(Caller { owner, role, by: KnownBy::Certificate, uid, until: Until::default() })
+        let until = Until { revoked: None, left: Some(left) };
+        Ok(Caller { owner, role, by: KnownBy::Certificate, uid, until })
     }
 
-    /// The user of this machine with that name; None where there is none or that cannot be told.
-    async fn uid_of(&self, name: &Arc<str>) -> Option<u32> {
+    /// The user of this machine with that name; None where there is none.
+    async fn uid_of(&self, name: &Arc<str>) -> Result<Option<u32>, nix::Error> {
         if let Some(uid) = self.shared.users.known_uid(name) {
-            return uid;
+            return Ok(uid);
         }
         let (shared, name) = (self.shared.clone(), name.clone());
-        tokio::task::spawn_blocking(move || shared.users.uid(&name)).await.ok().flatten()
+        let asked = tokio::task::spawn_blocking(move || shared.users.uid(&name)).await;
+        asked.unwrap_or(Err(nix::Error::ECANCELED))
     }
 
     /// Counts a refusal, and tells it unless there were too many from there.
@@ -307,10 +321,17 @@ impl Access {
             .auth_failures
             .with_label_values(&[connection.door(), &refusal.reason().to_ascii_lowercase()])
             .inc();
-        match shared.failures.note(connection) {
-            Noted::Told => shared.audit.refused(path, connection, refusal, false),
-            Noted::First => shared.audit.refused(path, connection, refusal, true),
-            Noted::Counted => {}
-        }
+        let failure = match refusal {
+            Refusal::WrongPassword => Failure::WrongPassword,
+            refusal if refusal.is_of_known() => Failure::OfKnown,
+            _ => Failure::OfStranger,
+        };
+        let more = match shared.failures.note(connection, failure) {
+            Noted::Told => "",
+            Noted::LastFromThere => "; further ones from there are only counted for a minute",
+            Noted::LastOfStrangers => "; further ones of strangers are only counted for a minute",
+            Noted::Counted => return,
+        };
+        shared.audit.refused(path, connection, refusal, more);
     }
 }

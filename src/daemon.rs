@@ -21,6 +21,7 @@ mod startup;
 mod systemd;
 mod terminal;
 mod tls;
+mod visitor;
 
 use std::ffi::OsString;
 use std::io::Write;

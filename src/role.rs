@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::proto::v1;
 
-/// What a caller may do.
+/// The rights of a caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
     /// Reads everything that torchd tells.

@@ -1,5 +1,5 @@
-//! SHA-256 (FIPS 180-4) in lower-case hexadecimal: the form of all checksums in manifests, mirrors
-//! and messages.
+//! SHA-256 (FIPS 180-4), and bytes in lower-case hexadecimal: the form of all checksums in
+//! manifests, mirrors and messages.
 
 use std::io::{self, Read, Write};
 
@@ -12,7 +12,7 @@ pub struct Sha256(sha2::Sha256);
 impl Sha256 {
     /// The checksum of all bytes that were written.
     pub fn finish(self) -> String {
-        self.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&self.0.finalize())
     }
 
     /// The checksum of these bytes.
@@ -38,6 +38,11 @@ impl Sha256 {
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
+}
+
+/// Bytes in lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Write for Sha256 {

@@ -8,10 +8,11 @@
 
 use std::net::SocketAddr;
 use std::sync::LazyLock;
+use std::time::{Duration, SystemTime};
 
 use libfuzzer_sys::fuzz_target;
 use tokio::runtime::Runtime;
-use torchd::access::{Access, Audit, AuditSettings, Authorization, Connection, KnownBy};
+use torchd::access::{Access, Audit, AuditSettings, Authorization, Certificate, Connection, KnownBy};
 use torchd::config::Security;
 use torchd::metrics::Metrics;
 use torchd::store::Store;
@@ -45,7 +46,10 @@ fuzz_target!(|data: &[u8]| {
         0 => Connection::Plain { from, is_loopback: true },
         1 => Connection::Plain { from, is_loopback: false },
         2 => Connection::Tls { from, certificate: None },
-        _ => Connection::Tls { from, certificate: Some(["a".to_owned()].into()) },
+        _ => {
+            let expires = SystemTime::now() + Duration::from_secs(3600);
+            Connection::Tls { from, certificate: Some(Certificate { names: ["a".to_owned()].into(), expires }) }
+        }
     };
     let mut parts = rest.split(|byte| *byte == b'\n');
     let path = String::from_utf8_lossy(parts.next().unwrap_or_default()).into_owned();

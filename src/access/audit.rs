@@ -1,6 +1,6 @@
-//! The audit: one line for each call that changes something, and for refused ones, in the log and in
-//! a file. It holds names, and neither tokens nor contents of requests. `failures` bounds the lines
-//! about refusals.
+//! The audit: one line for each call that changes something, and for refused ones, in the log and
+//! in a file. It holds names, and neither tokens nor contents of requests. `failures` bounds the
+//! lines about refusals.
 //!
 //! Lines go through a queue to a thread that writes the file, so that a slow disk holds up nobody.
 //! A full queue loses lines of the file, which the log has, and tells how many.
@@ -149,7 +149,7 @@ impl Audit {
     }
 
     /// Tells that a call was refused before anything was done.
-    pub(super) fn refused(&self, path: &str, connection: &Connection, refusal: &Refusal, is_last: bool) {
+    pub(super) fn refused(&self, path: &str, connection: &Connection, refusal: &Refusal, more: &str) {
         let who = match refusal {
             Refusal::RoleTooLow { owner, .. } | Refusal::NoRole(owner) => owner.to_string(),
             Refusal::InClear(owner) => owner.to_string(),
@@ -166,7 +166,6 @@ impl Audit {
             outcome: refusal.reason().to_owned(),
         };
         let Entry { who, door, from, method, outcome, .. } = &entry;
-        let more = if is_last { "; further ones from there are only counted for a minute" } else { "" };
         tracing::warn!(target: "torchd::audit", who, door, from, method, outcome, "a call was refused: {refusal}{more}");
         self.write(&entry);
     }
@@ -214,7 +213,7 @@ mod tests {
             outcome: "OK".into(),
         };
         audit.tell(&entry);
-        audit.refused("/x", &peer, &Refusal::NoRole("bob".into()), false);
+        audit.refused("/x", &peer, &Refusal::NoRole("bob".into()), "");
         drop(audit);
         let text = std::fs::read_to_string(&path).unwrap();
         let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -19,8 +19,9 @@ pub struct Caller {
     pub role: Role,
     /// How that is known.
     pub by: KnownBy,
-    /// The user of this machine whom `owner` names; None where it names none.
-    pub uid: Option<u32>,
+    /// The user of this machine whom `owner` names; None where it names none. An error where the
+    /// machine could not look that up: uploads of a user and of a mere name are not the same.
+    pub uid: Result<Option<u32>, nix::Error>,
     /// Until when.
     pub until: Until,
 }

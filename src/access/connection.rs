@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// The other end of a connection; cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,9 +21,18 @@ pub enum Connection {
     Tls {
         /// The other end.
         from: SocketAddr,
-        /// The names in the client's certificate, which was verified; None where it sent none.
-        certificate: Option<Arc<[String]>>,
+        /// The client's certificate, which was verified; None where it sent none.
+        certificate: Option<Certificate>,
     },
+}
+
+/// A certificate of a client, as far as it counts here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certificate {
+    /// Its names.
+    pub names: Arc<[String]>,
+    /// The end of its time.
+    pub expires: SystemTime,
 }
 
 /// A process at the other end of the Unix socket.

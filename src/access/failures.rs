@@ -1,51 +1,68 @@
 //! Counts failed authentication by origin, and bounds its cost.
 //!
 //! A right token is never held up: it is cheap to check, and users behind one address must not lock
-//! each other out. A password costs more, and is not checked after many failures.
+//! each other out. A password costs more, and is not checked after many wrong ones.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::connection::Connection;
+use super::origin::Origin;
 
-/// Failures of one origin within `WINDOW` that are told one by one.
+/// Failures of one origin within `WINDOW` that are told one by one; as many wrong passwords are
+/// checked.
 const MOST: u32 = 20;
-/// The time after which an origin's failures are forgotten.
+/// The time after which failures are forgotten.
 const WINDOW: Duration = Duration::from_secs(60);
+/// Failures of strangers within `WINDOW`, of all origins together, that are told: a flood from many
+/// networks must not push everything else out of the audit.
+const MOST_OF_STRANGERS: u32 = 600;
 /// Origins that are remembered.
 const MOST_ORIGINS: usize = 4096;
 
-/// Where a caller comes from. A whole network of IPv6 is one: a caller has one for itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Origin {
-    User(u32),
-    V4([u8; 4]),
-    V6([u8; 8]),
+/// A kind of failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// The caller is known, and may not do this.
+    OfKnown,
+    /// The caller is not known.
+    OfStranger,
+    /// A password was checked, and is wrong.
+    WrongPassword,
 }
 
-impl Origin {
-    fn of(connection: &Connection) -> Self {
-        match connection {
-            Connection::Unix(peer) => Self::User(peer.uid),
-            Connection::Plain { from, .. } | Connection::Tls { from, .. } => match from.ip().to_canonical() {
-                IpAddr::V4(address) => Self::V4(address.octets()),
-                IpAddr::V6(address) => {
-                    let mut network = [0; 8];
-                    network.copy_from_slice(&address.octets()[..8]);
-                    Self::V6(network)
-                }
-            },
+/// A number of events since a time.
+#[derive(Debug, Clone, Copy)]
+struct Count {
+    begun: Instant,
+    number: u32,
+}
+
+impl Count {
+    fn new(begun: Instant) -> Self {
+        Self { begun, number: 0 }
+    }
+
+    /// The number, with this event. It begins again with the window.
+    fn add(&mut self, now: Instant) -> u32 {
+        if now.duration_since(self.begun) >= WINDOW {
+            *self = Self::new(now);
         }
+        self.number = self.number.saturating_add(1);
+        self.number
+    }
+
+    fn are_many(&self, now: Instant) -> bool {
+        now.duration_since(self.begun) < WINDOW && self.number >= MOST
     }
 }
 
-/// The failures of a minute.
+/// The failures of an origin.
 #[derive(Debug)]
-struct Count {
-    begun: Instant,
-    failures: u32,
+struct Failed {
+    all: Count,
+    passwords: Count,
 }
 
 /// The treatment of a failure.
@@ -53,50 +70,72 @@ struct Count {
 pub(super) enum Noted {
     /// It is told.
     Told,
-    /// It is the first of too many: they are told as one.
-    First,
+    /// It is told as the last one from there within a minute.
+    LastFromThere,
+    /// It is told as the last one of a stranger within a minute.
+    LastOfStrangers,
     /// There were too many before.
     Counted,
 }
 
 /// The failures of all origins.
 #[derive(Debug, Default)]
-pub(super) struct Failures(Mutex<HashMap<Origin, Count>>);
+pub(super) struct Failures(Mutex<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    of: HashMap<Origin, Failed>,
+    strangers: Option<Count>,
+}
 
 impl Failures {
-    /// Whether there were so many that nothing expensive is done for this caller.
+    /// Whether so many passwords were wrong that none is checked for this caller.
     pub(super) fn are_many(&self, connection: &Connection) -> bool {
         let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.get(&Origin::of(connection));
-        count.is_some_and(|count| count.begun.elapsed() < WINDOW && count.failures >= MOST)
+        let failed = counts.of.get(&Origin::of(connection));
+        failed.is_some_and(|failed| failed.passwords.are_many(Instant::now()))
     }
 
     /// Notes another one.
-    pub(super) fn note(&self, connection: &Connection) -> Noted {
-        self.note_at(Origin::of(connection), Instant::now())
+    pub(super) fn note(&self, connection: &Connection, failure: Failure) -> Noted {
+        self.note_at(Origin::of(connection), failure, Instant::now())
     }
 
-    fn note_at(&self, origin: Origin, now: Instant) -> Noted {
+    fn note_at(&self, origin: Origin, failure: Failure, now: Instant) -> Noted {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if counts.len() >= MOST_ORIGINS && !counts.contains_key(&origin) {
-            counts.retain(|_, count| now.duration_since(count.begun) < WINDOW);
-            // A flood from more places than that within a minute: the oldest are forgotten.
-            if counts.len() >= MOST_ORIGINS
-                && let Some(oldest) = counts.iter().min_by_key(|(_, count)| count.begun).map(|(origin, _)| *origin)
-            {
-                counts.remove(&oldest);
-            }
+        let failed = counts.of(origin, now);
+        if failure == Failure::WrongPassword {
+            failed.passwords.add(now);
         }
-        let count = counts.entry(origin).or_insert(Count { begun: now, failures: 0 });
-        if now.duration_since(count.begun) >= WINDOW {
-            *count = Count { begun: now, failures: 0 };
-        }
-        count.failures = count.failures.saturating_add(1);
-        match count.failures {
+        let noted = match failed.all.add(now) {
             ..=MOST => Noted::Told,
-            failures if failures == MOST + 1 => Noted::First,
+            number if number == MOST + 1 => Noted::LastFromThere,
+            _ => Noted::Counted,
+        };
+        if noted == Noted::Counted || failure == Failure::OfKnown {
+            return noted;
+        }
+        match counts.strangers.get_or_insert(Count::new(now)).add(now) {
+            ..=MOST_OF_STRANGERS => noted,
+            number if number == MOST_OF_STRANGERS + 1 => Noted::LastOfStrangers,
             _ => Noted::Counted,
         }
+    }
+}
+
+impl Counts {
+    fn of(&mut self, origin: Origin, now: Instant) -> &mut Failed {
+        if self.of.len() >= MOST_ORIGINS && !self.of.contains_key(&origin) {
+            self.of.retain(|_, failed| now.duration_since(failed.all.begun) < WINDOW);
+            // A flood from more places than that within a minute: the oldest are forgotten.
+            if self.of.len() >= MOST_ORIGINS
+                && let Some(oldest) =
+                    self.of.iter().min_by_key(|(_, failed)| failed.all.begun).map(|(origin, _)| *origin)
+            {
+                self.of.remove(&oldest);
+            }
+        }
+        self.of.entry(origin).or_insert_with(|| Failed { all: Count::new(now), passwords: Count::new(now) })
     }
 }
 
@@ -108,27 +147,42 @@ mod tests {
     fn many_failures_are_told_as_one_and_forgotten_after_a_minute() {
         let (failures, now) = (Failures::default(), Instant::now());
         let origin = Origin::V4([10, 0, 0, 7]);
-        let noted: Vec<_> = (0..MOST + 3).map(|_| failures.note_at(origin, now)).collect();
+        let note = |origin, now| failures.note_at(origin, Failure::OfKnown, now);
+        let noted: Vec<_> = (0..MOST + 3).map(|_| note(origin, now)).collect();
         assert!(noted[..MOST as usize].iter().all(|noted| *noted == Noted::Told));
-        assert_eq!(noted[MOST as usize..], [Noted::First, Noted::Counted, Noted::Counted]);
-        assert_eq!(failures.note_at(Origin::V4([10, 0, 0, 8]), now), Noted::Told);
-        assert_eq!(failures.note_at(origin, now + WINDOW), Noted::Told);
+        assert_eq!(noted[MOST as usize..], [Noted::LastFromThere, Noted::Counted, Noted::Counted]);
+        assert_eq!(note(Origin::V4([10, 0, 0, 8]), now), Noted::Told);
+        assert_eq!(note(origin, now + WINDOW), Noted::Told);
+    }
+
+    #[test]
+    fn strangers_of_many_origins_are_told_as_one_and_hide_no_failure_of_a_known_caller() {
+        let (failures, now) = (Failures::default(), Instant::now());
+        let strange = |number: u32, now| failures.note_at(Origin::V4(number.to_be_bytes()), Failure::OfStranger, now);
+        let noted: Vec<_> = (0..MOST_OF_STRANGERS + 3).map(|number| strange(number, now)).collect();
+        assert!(noted[..MOST_OF_STRANGERS as usize].iter().all(|noted| *noted == Noted::Told));
+        assert_eq!(noted[MOST_OF_STRANGERS as usize..], [Noted::LastOfStrangers, Noted::Counted, Noted::Counted]);
+        assert_eq!(failures.note_at(Origin::User(7), Failure::OfKnown, now), Noted::Told);
+        assert_eq!(strange(1_000_000, now + WINDOW), Noted::Told);
+    }
+
+    #[test]
+    fn wrong_passwords_alone_keep_passwords_from_being_checked() {
+        let failures = Failures::default();
+        let connection = Connection::Tls { from: "10.0.0.7:1".parse().unwrap(), certificate: None };
+        (0..10 * MOST).for_each(|_| _ = failures.note(&connection, Failure::OfStranger));
+        assert!(!failures.are_many(&connection));
+        (0..MOST).for_each(|_| _ = failures.note(&connection, Failure::WrongPassword));
+        assert!(failures.are_many(&connection));
     }
 
     #[test]
     fn more_origins_than_are_remembered_take_no_more_memory() {
         let (failures, now) = (Failures::default(), Instant::now());
         for number in 0..2 * MOST_ORIGINS as u32 {
-            failures.note_at(Origin::User(number), now + Duration::from_micros(number.into()));
+            let time = now + Duration::from_micros(number.into());
+            failures.note_at(Origin::User(number), Failure::OfStranger, time);
         }
-        assert_eq!(failures.0.lock().unwrap().len(), MOST_ORIGINS);
-    }
-
-    #[test]
-    fn addresses_of_one_network_of_ipv6_are_one_origin_and_mapped_ones_are_those_of_ipv4() {
-        let origin = |from: &str| Origin::of(&Connection::Tls { from: from.parse().unwrap(), certificate: None });
-        assert_eq!(origin("[2001:db8:0:1::1]:1"), origin("[2001:db8:0:1::2]:2"));
-        assert_ne!(origin("[2001:db8:0:1::1]:1"), origin("[2001:db8:0:2::1]:1"));
-        assert_eq!(origin("[::ffff:10.0.0.7]:1"), origin("10.0.0.7:9"));
+        assert_eq!(failures.0.lock().unwrap().of.len(), MOST_ORIGINS);
     }
 }

@@ -9,13 +9,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::file_mark::FileMark;
 
 /// Right passwords that are remembered.
 const MOST_REMEMBERED: usize = 100;
@@ -36,16 +37,9 @@ struct File {
     rate_limit: Option<serde::de::IgnoredAny>,
 }
 
-/// A state of the file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Mark {
-    changed: SystemTime,
-    bytes: u64,
-}
-
 #[derive(Debug)]
 struct Users {
-    mark: Option<Mark>,
+    mark: Option<FileMark>,
     hashes: Arc<BTreeMap<String, String>>,
     /// Right pairs by their hashes.
     remembered: HashMap<[u8; 32], Arc<str>>,
@@ -141,7 +135,7 @@ impl Passwords {
     /// Reads the file again where it has changed. One with a mistake leaves the users as they were.
     fn renew(&self) {
         let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = mark(&self.path);
+        let now = FileMark::of(&self.path);
         if users.mark == now {
             return;
         }
@@ -162,13 +156,8 @@ fn key(pair: &str) -> [u8; 32] {
     Sha256::digest(pair.as_bytes()).into()
 }
 
-fn mark(path: &Path) -> Option<Mark> {
-    let about = fs::metadata(path).ok()?;
-    Some(Mark { changed: about.modified().ok()?, bytes: about.len() })
-}
-
-fn read(path: &Path) -> Result<(Option<Mark>, BTreeMap<String, String>), String> {
-    let mark = mark(path);
+fn read(path: &Path) -> Result<(Option<FileMark>, BTreeMap<String, String>), String> {
+    let mark = FileMark::of(path);
     let text = fs::read_to_string(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
     let file: File = serde_saphyr::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
     let File { basic_auth_users, tls_server_config, http_server_config, rate_limit } = file;

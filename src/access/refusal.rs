@@ -38,6 +38,9 @@ pub enum Refusal {
     /// The certificate is good, and none of its names is in the settings.
     #[error("the certificate is for {0}; tls.client_names in the settings gives none of these a role")]
     UnknownCertificate(String),
+    /// The certificate was good when the connection was made.
+    #[error("the certificate for {0} has expired since the connection was made")]
+    ExpiredCertificate(String),
     /// A user of the machine without a role.
     #[error(
         "{0} has no role here: security.users or security.groups in the settings gives one, and members of the socket's group may submit"
@@ -86,6 +89,7 @@ impl Refusal {
             Self::WrongPassword => "WRONG_PASSWORD",
             Self::TooMany => "TOO_MANY_FAILURES",
             Self::UnknownCertificate(_) => "UNKNOWN_CERTIFICATE",
+            Self::ExpiredCertificate(_) => "EXPIRED_CERTIFICATE",
             Self::NoRole(_) => "NO_ROLE",
             Self::OfJob => "PROGRAM_OF_A_JOB",
             Self::NoName { .. } => "UNKNOWN_USER",
@@ -95,7 +99,7 @@ impl Refusal {
     }
 
     /// All labels.
-    pub const REASONS: [&'static str; 14] = [
+    pub const REASONS: [&'static str; 15] = [
         "NO_CREDENTIALS",
         "MALFORMED_CREDENTIALS",
         "UNKNOWN_TOKEN",
@@ -105,6 +109,7 @@ impl Refusal {
         "WRONG_PASSWORD",
         "TOO_MANY_FAILURES",
         "UNKNOWN_CERTIFICATE",
+        "EXPIRED_CERTIFICATE",
         "NO_ROLE",
         "PROGRAM_OF_A_JOB",
         "UNKNOWN_USER",

@@ -5,6 +5,8 @@ use std::fmt;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use crate::sha256::hex;
+
 /// Every secret begins so: programs that look for leaked secrets can know it.
 const PREFIX: &str = "torchd_";
 /// Random bytes of a secret.
@@ -71,10 +73,6 @@ impl Hash {
         }
         Some(Self(bytes))
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::secret::{Hash, Secret};
@@ -20,6 +21,8 @@ use crate::store::{Store, StoreError, StoredToken};
 pub(super) const OF_FILE: &str = "file";
 /// Tokens that there may be: each call with a token is held against all of them.
 const MOST: usize = 1000;
+/// A token that has ended stays in the list for this time, if there is room.
+const SHOWN_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// A token, without its secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +46,11 @@ impl Token {
     pub(super) fn left(&self, now: SystemTime) -> Option<Duration> {
         self.expires.map(|end| end.duration_since(now).unwrap_or_default())
     }
+
+    /// When it ended; None where it is good.
+    fn ended(&self, now: SystemTime) -> Option<SystemTime> {
+        [self.revoked, self.expires.filter(|end| *end <= now)].into_iter().flatten().min()
+    }
 }
 
 /// Why there is no such token.
@@ -60,8 +68,11 @@ pub enum TokenError {
     )]
     OfFile,
     /// There are too many.
-    #[error("there are {MOST} tokens, the most that there may be")]
+    #[error("there are {MOST} tokens that are good, the most that there may be; `torchctl token revoke` ends one")]
     TooMany,
+    /// torchd stops.
+    #[error("torchd is stopping; after its next start `torchctl token list` shows whether the token was changed")]
+    Stopping,
     /// The system has no random numbers.
     #[error("no secret can be made: {0}")]
     NoRandom(io::Error),
@@ -95,13 +106,18 @@ struct Known {
 pub struct Tokens {
     store: Store,
     known: Arc<RwLock<Vec<Known>>>,
+    most: usize,
+    /// Held from before the database is changed until memory is.
+    turn: Arc<Mutex<()>>,
 }
 
 impl Tokens {
     /// Those of the database.
     pub(super) async fn load(store: Store) -> Result<Self, StoreError> {
         let known = store.tokens().await?.into_iter().filter_map(known).collect();
-        Ok(Self { store, known: Arc::new(RwLock::new(known)) })
+        let this = Self { store, known: Arc::new(RwLock::new(known)), most: MOST, turn: Arc::default() };
+        this.forget_ended(SystemTime::now()).await?;
+        Ok(this)
     }
 
     /// Takes the token of the file, which is made where it is missing.
@@ -160,9 +176,6 @@ impl Tokens {
         if name == OF_FILE {
             return Err(TokenError::Taken(name.into()));
         }
-        if self.list().len() >= MOST {
-            return Err(TokenError::TooMany);
-        }
         let secret = Secret::new().map_err(TokenError::NoRandom)?;
         // Times of the database have microseconds: the token is the same after a restart.
         let now = whole_micros(SystemTime::now());
@@ -177,12 +190,40 @@ impl Tokens {
             expires,
             revoked: None,
         };
-        if !self.store.insert_token(row).await? {
-            return Err(TokenError::Taken(name.into()));
-        }
         let known = Known { token: token.clone(), hash: secret.hash(), end: CancellationToken::new() };
-        self.known.write().unwrap_or_else(PoisonError::into_inner).push(known);
+        let (this, name) = (self.clone(), name.to_owned());
+        to_its_end(async move {
+            let _turn = this.turn.lock().await;
+            this.forget_ended(now).await?;
+            if this.list().len() >= this.most {
+                return Err(TokenError::TooMany);
+            }
+            if !this.store.insert_token(row).await? {
+                return Err(TokenError::Taken(name));
+            }
+            this.known.write().unwrap_or_else(PoisonError::into_inner).push(known);
+            Ok(())
+        })
+        .await?;
         Ok((token, secret))
+    }
+
+    /// Forgets tokens that ended long ago, and to make room for another those that ended first.
+    async fn forget_ended(&self, now: SystemTime) -> Result<(), StoreError> {
+        let mut ended: Vec<_> =
+            self.list().into_iter().filter_map(|token| Some((token.ended(now)?, token.name))).collect();
+        ended.sort();
+        let too_many = (self.list().len() + 1).saturating_sub(self.most);
+        let is_long_ago = |end: &SystemTime| now.duration_since(*end).is_ok_and(|since| since > SHOWN_FOR);
+        let gone = ended.into_iter().enumerate().filter(|(place, (end, _))| *place < too_many || is_long_ago(end));
+        let gone: Vec<_> = gone.map(|(_, (_, name))| name.to_string()).collect();
+        if gone.is_empty() {
+            return Ok(());
+        }
+        self.store.delete_tokens(gone.clone()).await?;
+        let mut all = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|known| !gone.iter().any(|name| **name == *known.token.name));
+        Ok(())
     }
 
     /// Ends a token, and all streams that were begun with it.
@@ -190,13 +231,30 @@ impl Tokens {
         if name == OF_FILE {
             return Err(TokenError::OfFile);
         }
-        let unknown = || TokenError::Unknown(name.into());
-        let revoked = self.store.revoke_token(name.into(), SystemTime::now()).await?.ok_or_else(unknown)?;
-        let mut all = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        let known = all.iter_mut().find(|known| &*known.token.name == name).ok_or_else(unknown)?;
-        known.token.revoked = Some(revoked);
-        known.end.cancel();
-        Ok(known.token.clone())
+        let (this, name) = (self.clone(), name.to_owned());
+        to_its_end(async move {
+            let _turn = this.turn.lock().await;
+            let unknown = || TokenError::Unknown(name.clone());
+            let revoked = this.store.revoke_token(name.clone(), SystemTime::now()).await?.ok_or_else(unknown)?;
+            let mut all = this.known.write().unwrap_or_else(PoisonError::into_inner);
+            let known = all.iter_mut().find(|known| *known.token.name == *name).ok_or_else(unknown)?;
+            known.token.revoked = Some(revoked);
+            known.end.cancel();
+            Ok(known.token.clone())
+        })
+        .await
+    }
+}
+
+/// Does this also where the client goes away meanwhile: else a token could be in the database
+/// alone, and one that is revoked there be good until the next start.
+async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, TokenError>> + Send + 'static,
+) -> Result<T, TokenError> {
+    match tokio::spawn(work).await {
+        Ok(done) => done,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Err(TokenError::Stopping),
     }
 }
 
@@ -290,6 +348,52 @@ mod tests {
         assert_eq!(names, ["brief", "ci"]);
         let bytes = fs::read(folder.path().join("torchd.db")).unwrap();
         assert!(!bytes.windows(64).any(|part| part == &secret.reveal().as_bytes()[7..71]), "the secret is on the disk");
+    }
+
+    #[tokio::test]
+    async fn ended_tokens_make_room_and_good_ones_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let all = tokens(folder.path()).await;
+        let names = |all: &Tokens| all.list().iter().map(|token| token.name.to_string()).collect::<Vec<_>>();
+        let soon = whole_micros(SystemTime::now()) + Duration::from_secs(1);
+        for (name, expires) in [("good", None), ("revoked", None), ("brief", Some(soon))] {
+            all.create(name, Role::Viewer, "alice", expires).await.unwrap();
+        }
+        all.revoke("revoked").await.unwrap();
+        all.forget_ended(soon + SHOWN_FOR).await.unwrap();
+        assert_eq!(names(&all), ["brief", "good"], "the one that was revoked ended first");
+        all.forget_ended(soon + SHOWN_FOR + Duration::from_secs(1)).await.unwrap();
+        assert_eq!(names(&all), ["good"]);
+        assert_eq!(names(&tokens(folder.path()).await), ["good"], "they are in the database");
+
+        let all = Tokens { most: 4, ..all };
+        let past = SystemTime::now() - Duration::from_secs(60);
+        for (name, expires) in [("b", Some(past + Duration::from_secs(1))), ("a", Some(past)), ("c", None), ("d", None)]
+        {
+            all.create(name, Role::Viewer, "alice", expires).await.unwrap();
+        }
+        assert_eq!(names(&all), ["b", "c", "d", "good"], "the one that ended first gave room");
+        all.create("e", Role::Viewer, "alice", None).await.unwrap();
+        assert!(matches!(all.create("f", Role::Viewer, "alice", None).await, Err(TokenError::TooMany)));
+        all.revoke("good").await.unwrap();
+        all.create("f", Role::Viewer, "alice", None).await.unwrap();
+        assert_eq!(names(&all), ["c", "d", "e", "f"]);
+    }
+
+    #[tokio::test]
+    async fn a_change_is_made_whole_also_where_its_caller_goes_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let all = tokens(folder.path()).await;
+        let (_, secret) = all.create("ci", Role::Viewer, "alice", None).await.unwrap();
+        let Found::Good(_, end) = all.find(secret.reveal(), SystemTime::now()) else { panic!() };
+        // It begins, and is given up at its first wait.
+        let mut revoking = Box::pin(all.revoke("ci"));
+        let begun = std::future::poll_fn(|context| std::task::Poll::Ready(revoking.as_mut().poll(context))).await;
+        assert!(begun.is_pending() && !end.is_cancelled());
+        drop(revoking);
+        end.cancelled().await;
+        assert!(matches!(all.find(secret.reveal(), SystemTime::now()), Found::Revoked(_)));
+        assert!(tokens(folder.path()).await.list()[0].revoked.is_some());
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::unistd::{Gid, Group, Uid, User};
 
 use super::connection::Peer;
@@ -86,7 +87,7 @@ impl Users {
     /// The login name of a user, or `uid-1000` where the machine has none. It may ask a directory
     /// server, and block.
     pub(super) fn name(&self, uid: u32) -> Result<Arc<str>, nix::Error> {
-        let name: Arc<str> = match User::from_uid(Uid::from_raw(uid))? {
+        let name: Arc<str> = match found(User::from_uid(Uid::from_raw(uid)))? {
             Some(user) => user.name.into(),
             None => format!("{NAMELESS}{uid}").into(),
         };
@@ -99,17 +100,28 @@ impl Users {
         self.names.get(&uid)
     }
 
-    /// The user of a name; None where the machine has none, or that cannot be told. It may block.
-    pub(super) fn uid(&self, name: &Arc<str>) -> Option<u32> {
-        let nameless = name.strip_prefix(NAMELESS).and_then(|uid| uid.parse().ok());
-        let uid = nameless.or_else(|| User::from_name(name).ok().flatten().map(|user| user.uid.as_raw()));
+    /// The user of a name; None where the machine has none. It may block.
+    pub(super) fn uid(&self, name: &Arc<str>) -> Result<Option<u32>, nix::Error> {
+        let uid = match name.strip_prefix(NAMELESS).and_then(|uid| uid.parse().ok()) {
+            Some(uid) => Some(uid),
+            None => found(User::from_name(name))?.map(|user| user.uid.as_raw()),
+        };
         self.uids.put(name.clone(), uid);
-        uid
+        Ok(uid)
     }
 
     /// The user if it is known without asking.
     pub(super) fn known_uid(&self, name: &Arc<str>) -> Option<Option<u32>> {
         self.uids.get(name)
+    }
+}
+
+/// The answer of the system. Some errors are its way to say that there is no such user.
+/// (getpwnam_r(3))
+fn found(asked: nix::Result<Option<User>>) -> nix::Result<Option<User>> {
+    match asked {
+        Err(Errno::ENOENT | Errno::ESRCH | Errno::EBADF | Errno::EPERM) => Ok(None),
+        asked => asked,
     }
 }
 
@@ -170,7 +182,7 @@ mod tests {
         assert_eq!(&*users.name(4_000_000_001).unwrap(), "uid-4000000001");
         for (name, uid) in [("root", Some(0)), ("uid-7", Some(7)), ("nobody of that name", None)] {
             let name = name.into();
-            assert_eq!((users.known_uid(&name), users.uid(&name), users.known_uid(&name)), (None, uid, Some(uid)));
+            assert_eq!((users.known_uid(&name), users.uid(&name), users.known_uid(&name)), (None, Ok(uid), Some(uid)));
         }
     }
 

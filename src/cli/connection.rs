@@ -5,6 +5,7 @@ mod listener;
 mod place;
 
 use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
@@ -75,17 +76,26 @@ impl Connection {
                 (endpoint.connect_with_connector(connector).await, token)
             }
             Kind::Plain { authority, loopback } => {
-                let token = match (given, loopback) {
-                    (Some(_), None) => {
-                        let why =
-                            "the connection would not be encrypted, and others could read the token; https:// is right";
-                        return Err(Failure::Mistake(format!("{}: {why}", place.told)));
+                if given.is_some() && loopback.is_none() {
+                    let why =
+                        "the connection would not be encrypted, and others could read the token; https:// is right";
+                    return Err(Failure::Mistake(format!("{}: {why}", place.told)));
+                }
+                let endpoint = endpoint(&place, format!("http://{authority}"))?;
+                let found = loopback.filter(|_| given.is_none());
+                let found = found.and_then(|port| Some((port, Token::of_this_machine(port)?)));
+                match found {
+                    Some((port, (token, user))) => {
+                        let authority: Arc<str> = authority.as_str().into();
+                        // Also when the connection is made again: another user may listen by then.
+                        let connector = tower::service_fn(move |_: Uri| {
+                            let authority = authority.clone();
+                            async move { listener::connect(&authority, port, user).await.map(TokioIo::new) }
+                        });
+                        (endpoint.connect_with_connector(connector).await, Some(token))
                     }
-                    (given @ Some(_), Some(_)) => given,
-                    (None, Some(port)) => Token::of_this_machine(*port),
-                    (None, None) => None,
-                };
-                (endpoint(&place, format!("http://{authority}"))?.connect().await, token)
+                    None => (endpoint.connect().await, given),
+                }
             }
             Kind::Tls { authority } => {
                 let tls = Files::read(access)?.tls();

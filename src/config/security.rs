@@ -11,7 +11,7 @@ use super::values::path;
 use super::{Environment, first_folder};
 use crate::role::Role;
 
-/// Who may use the daemon.
+/// The settings of access.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Security {
     /// Callers over loopback TCP without credentials are admins.

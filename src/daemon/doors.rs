@@ -2,53 +2,36 @@
 //! end.
 
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::pin::Pin;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::stream::BoxStream;
 use nix::libc;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio_rustls::server::TlsStream;
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio_stream::{Stream, StreamExt};
 
 use super::handshakes;
 use super::tls::Certificates;
-use crate::access::{Connection, Peer};
+use super::visitor::{self, Visitor, Visitors};
+use crate::access::{Connection, Peer, Strangers};
 
 /// From failing to accept a connection to trying again.
 const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 /// No user is in more groups. (NGROUPS_MAX of Linux)
 const MOST_GROUPS: usize = 65_536;
 
-/// A connection, and who is at its other end.
-pub(super) struct Visitor {
-    pub(super) io: Io,
-    pub(super) connection: Connection,
-}
-
-/// Connections as they come.
-pub(super) type Visitors = BoxStream<'static, io::Result<Visitor>>;
-
-/// The bytes of a connection.
-pub(super) enum Io {
-    Unix(UnixStream),
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
 /// The Unix socket. A connection whose process the kernel does not tell is dropped.
-pub(super) fn unix(listener: UnixListener) -> Visitors {
+pub(super) fn unix(listener: UnixListener, strangers: Strangers) -> Visitors {
     let accepted = futures_util::stream::unfold(listener, async |listener| {
         let accepted = listener.accept().await.map(|(stream, _)| stream);
         Some((accepted, listener))
     });
-    let known = accepted.filter_map(|accepted| match accepted {
+    let known = accepted.filter_map(move |accepted| match accepted {
         Ok(stream) => match peer(&stream) {
-            Ok(peer) => Some(Ok(Visitor { io: Io::Unix(stream), connection: Connection::Unix(peer) })),
+            Ok(peer) => {
+                let stream = visitor::Stream::Unix(stream);
+                Some(Ok(Visitor::new(stream, Connection::Unix(peer), &strangers)))
+            }
             Err(error) => {
                 tracing::warn!(%error, "a connection to the Unix socket is dropped: its process is not known");
                 None
@@ -60,7 +43,7 @@ pub(super) fn unix(listener: UnixListener) -> Visitors {
 }
 
 /// TCP without TLS.
-pub(super) fn plain(listener: TcpListener) -> Visitors {
+pub(super) fn plain(listener: TcpListener, strangers: Strangers) -> Visitors {
     let is_loopback = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
     let accepted = futures_util::stream::unfold(listener, async |listener| Some((listener.accept().await, listener)));
     let known = accepted.map(move |accepted| {
@@ -69,15 +52,21 @@ pub(super) fn plain(listener: TcpListener) -> Visitors {
         // take 40 ms.
         // A client that is gone already shows at its first byte.
         let _ = stream.set_nodelay(true);
-        Ok(Visitor { io: Io::Plain(stream), connection: Connection::Plain { from, is_loopback } })
+        let connection = Connection::Plain { from, is_loopback };
+        Ok(Visitor::new(visitor::Stream::Plain(stream), connection, &strangers))
     });
     Box::pin(paced(known))
 }
 
 /// TCP with TLS, by the certificates of the moment. `protocol` is what is spoken inside, as ALPN
 /// names it.
-pub(super) fn tls(listener: TcpListener, certificates: Arc<Certificates>, protocol: &'static [u8]) -> Visitors {
-    Box::pin(handshakes::made(listener, certificates, protocol))
+pub(super) fn tls(
+    listener: TcpListener,
+    certificates: Arc<Certificates>,
+    protocol: &'static [u8],
+    strangers: Strangers,
+) -> Visitors {
+    Box::pin(handshakes::made(listener, certificates, protocol, strangers))
 }
 
 /// A connection cannot be accepted while there are no descriptors left, and is there again at once:
@@ -103,10 +92,15 @@ pub(super) async fn accept_again(error: &io::Error) {
 /// User and groups of the process at the other end, as they were when it connected.
 fn peer(stream: &UnixStream) -> io::Result<Peer> {
     let told = stream.peer_cred()?;
+    let process = process(stream.as_fd());
+    let is_still = |process: io::Result<Option<OwnedFd>>| {
+        process.is_ok_and(|process| process.is_none_or(|process| is_still(&process, told.pid())))
+    };
     let mut groups = supplementary_groups(stream.as_fd())?;
     groups.push(told.gid());
     // Programs of jobs have our user, and no other: they gain no rights.
-    let is_of_job = told.uid() == nix::unistd::Uid::effective().as_raw() && may_be_of_job(told.pid());
+    let is_of_job =
+        told.uid() == nix::unistd::Uid::effective().as_raw() && (may_be_of_job(told.pid()) || !is_still(process));
     Ok(Peer { uid: told.uid(), groups: groups.into(), is_of_job })
 }
 
@@ -158,6 +152,37 @@ fn is_below_shim(mut pid: i32) -> bool {
     true
 }
 
+/// A descriptor of the process that connected (SO_PEERPIDFD); None where the kernel is older than
+/// Linux 6.5, and has none. An error where that process is gone already.
+fn process(socket: BorrowedFd<'_>) -> io::Result<Option<OwnedFd>> {
+    let mut descriptor: RawFd = -1;
+    let mut bytes = size_of::<RawFd>() as libc::socklen_t;
+    // SAFETY: the kernel writes a number of that size.
+    let code = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERPIDFD,
+            (&raw mut descriptor).cast(),
+            &raw mut bytes,
+        )
+    };
+    if code != 0 || descriptor < 0 {
+        let error = io::Error::last_os_error();
+        return if error.raw_os_error() == Some(libc::ENOPROTOOPT) { Ok(None) } else { Err(error) };
+    }
+    // SAFETY: it is open, and nobody else has it.
+    Ok(Some(unsafe { OwnedFd::from_raw_fd(descriptor) }))
+}
+
+/// Whether a process still has the id that it had when it connected: what was read of that id was
+/// about it, and not about another one that got the id since.
+fn is_still(process: &OwnedFd, pid: Option<i32>) -> bool {
+    let about = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", process.as_raw_fd())).unwrap_or_default();
+    let told = about.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
+    told.is_some() && told == pid
+}
+
 /// SO_PEERGROUPS: the database of groups tells what a user has, and a process may have others.
 fn supplementary_groups(socket: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
     let mut groups: Vec<libc::gid_t> = vec![0; 64];
@@ -188,65 +213,11 @@ fn supplementary_groups(socket: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
     }
 }
 
-impl AsyncRead for Io {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
-            Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
-            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
-        }
-    }
-}
-
-impl AsyncWrite for Io {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
-            Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Unix(stream) => Pin::new(stream).poll_flush(context),
-            Self::Plain(stream) => Pin::new(stream).poll_flush(context),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Unix(stream) => Pin::new(stream).poll_shutdown(context),
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(context, slices),
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(context, slices),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, slices),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Unix(stream) => stream.is_write_vectored(),
-            Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Error;
+
+    use rustix::process::PidfdFlags;
 
     use tokio::time::Instant;
 
@@ -264,6 +235,18 @@ mod tests {
         }
         // EMFILE, ECONNRESET, ECONNABORTED.
         assert_eq!(times, [(None, 1), (None, 1), (None, 1), (Some(7), 1)]);
+    }
+
+    #[test]
+    fn a_process_that_has_ended_has_no_id_any_more() {
+        let mut child = std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let id = child.id() as i32;
+        let opened = rustix::process::pidfd_open(rustix::process::Pid::from_child(&child), PidfdFlags::empty());
+        let process = opened.unwrap();
+        assert!(is_still(&process, Some(id)) && !is_still(&process, Some(id + 1)) && !is_still(&process, None));
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        assert!(!is_still(&process, Some(id)));
     }
 
     #[tokio::test]

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 use tonic::transport::server::Connected;
 
-use crate::access::Connection;
+use crate::access::Visit;
 
 /// From connecting to the last byte of the preface.
 pub(super) const LIMIT: Duration = Duration::from_secs(10);
@@ -30,14 +30,14 @@ pin_project! {
         // None once the preface is there.
         limit: Option<Pin<Box<Sleep>>>,
         received: usize,
-        connection: Connection,
+        visit: Visit,
     }
 }
 
 impl<C> Punctual<C> {
     /// The time begins now.
-    pub(super) fn new(inner: C, connection: Connection) -> Self {
-        Self { inner, limit: Some(Box::pin(sleep(LIMIT))), received: 0, connection }
+    pub(super) fn new(inner: C, visit: Visit) -> Self {
+        Self { inner, limit: Some(Box::pin(sleep(LIMIT))), received: 0, visit }
     }
 }
 
@@ -85,10 +85,10 @@ impl<C: AsyncWrite> AsyncWrite for Punctual<C> {
 }
 
 impl<C> Connected for Punctual<C> {
-    type ConnectInfo = Connection;
+    type ConnectInfo = Visit;
 
-    fn connect_info(&self) -> Connection {
-        self.connection.clone()
+    fn connect_info(&self) -> Visit {
+        self.visit.clone()
     }
 }
 
@@ -97,13 +97,16 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
+    use crate::access::{Connection, Strangers};
 
     #[tokio::test(start_paused = true)]
     async fn who_says_hello_may_be_silent_afterwards_and_who_dribbles_is_cut_off() {
         for (sent, is_cut) in [(PREFACE_BYTES, false), (PREFACE_BYTES - 1, true), (0, true)] {
             let (mut client, server) = tokio::io::duplex(100);
             let from = "127.0.0.1:1".parse().unwrap();
-            let mut server = Punctual::new(server, Connection::Plain { from, is_loopback: true });
+            let connection = Connection::Plain { from, is_loopback: true };
+            let visit = Strangers::new().enter(&connection).visit(connection);
+            let mut server = Punctual::new(server, visit);
             client.write_all(&vec![1; sent]).await.unwrap();
             let mut received = vec![0; sent];
             server.read_exact(&mut received).await.unwrap();

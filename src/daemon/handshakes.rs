@@ -18,9 +18,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::doors::{Io, Visitor, accept_again};
-use super::tls::{Certificates, names_of};
-use crate::access::Connection;
+use super::doors::accept_again;
+use super::tls::{Certificates, shown};
+use super::visitor::{self, Visitor};
+use crate::access::{Connection, Strangers};
 
 /// From connecting to the end of the handshake.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -34,6 +35,7 @@ pub(super) fn made(
     listener: TcpListener,
     certificates: Arc<Certificates>,
     protocol: &'static [u8],
+    strangers: Strangers,
 ) -> impl Stream<Item = io::Result<Visitor>> {
     let (sender, visitors) = mpsc::channel(MOST_WAITING);
     tokio::spawn(async move {
@@ -53,13 +55,13 @@ pub(super) fn made(
                     continue;
                 }
             };
-            let sender = sender.clone();
+            let (sender, strangers) = (sender.clone(), strangers.clone());
             let attempt = Attempt { certificates: certificates.clone(), is_made: false, _place: place };
             let one = tokio::spawn(async move {
                 match timeout(LIMIT, shake(attempt.certificates.acceptor(protocol), stream, from)).await {
-                    Ok(Ok(visitor)) => {
+                    Ok(Ok((stream, connection))) => {
                         attempt.succeed();
-                        let _ = sender.send(Ok(visitor)).await;
+                        let _ = sender.send(Ok(Visitor::new(stream, connection, &strangers))).await;
                     }
                     Ok(Err(error)) => tracing::debug!(%from, %error, "a TLS handshake failed"),
                     Err(_) => tracing::debug!(%from, "a TLS handshake took too long"),
@@ -92,12 +94,16 @@ impl Drop for Attempt {
     }
 }
 
-async fn shake(acceptor: TlsAcceptor, stream: TcpStream, from: SocketAddr) -> io::Result<Visitor> {
+async fn shake(
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+    from: SocketAddr,
+) -> io::Result<(visitor::Stream, Connection)> {
     stream.set_nodelay(true)?;
     let stream = acceptor.accept(stream).await?;
     let (_, session) = stream.get_ref();
-    let certificate = session.peer_certificates().and_then(|chain| chain.first()).map(names_of).transpose()?;
-    Ok(Visitor { io: Io::Tls(Box::new(stream)), connection: Connection::Tls { from, certificate } })
+    let certificate = session.peer_certificates().and_then(|chain| chain.first()).map(shown).transpose()?;
+    Ok((visitor::Stream::Tls(Box::new(stream)), Connection::Tls { from, certificate }))
 }
 
 /// The handshakes under way, the oldest first.

@@ -17,12 +17,13 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::Server;
 
-use super::doors::{self, Visitor, Visitors};
+use super::doors;
 use super::handshake::Punctual;
 use super::slow_clients::Impatient;
 use super::startup::StartError;
 use super::tls::{self, Certificates};
-use crate::access::Connection;
+use super::visitor::{Visitor, Visitors};
+use crate::access::{Strangers, Visit};
 use crate::config::{LONGEST_SOCKET, Settings};
 use crate::services::AnswerLayer;
 
@@ -141,15 +142,16 @@ impl Listeners {
         certificates: Option<&Arc<Certificates>>,
         stop: CancellationToken,
     ) -> JoinSet<Result<(), String>> {
-        let (mut servers, limits) = (JoinSet::new(), self.limits);
+        let (mut servers, limits, strangers) = (JoinSet::new(), self.limits, Strangers::new());
         let open = |listener: TcpListener, address: Option<SocketAddr>, protocol| match certificates
             .filter(|_| address.is_none_or(|address| !address.ip().is_loopback()))
         {
-            Some(certificates) => doors::tls(listener, certificates.clone(), protocol),
-            None => doors::plain(listener),
+            Some(certificates) => doors::tls(listener, certificates.clone(), protocol, strangers.clone()),
+            None => doors::plain(listener, strangers.clone()),
         };
         if let Some(unix) = self.unix {
-            servers.spawn(serve_grpc(doors::unix(unix), routes.clone(), layer.clone(), limits, stop.clone()));
+            let visitors = doors::unix(unix, strangers.clone());
+            servers.spawn(serve_grpc(visitors, routes.clone(), layer.clone(), limits, stop.clone()));
         }
         if let Some(grpc) = self.grpc {
             let visitors = open(grpc, self.addresses.grpc, tls::HTTP_2);
@@ -157,7 +159,7 @@ impl Listeners {
         }
         if let Some(http) = self.http {
             let visitors = open(http, self.addresses.http, tls::HTTP_1);
-            let pages = pages.into_make_service_with_connect_info::<Connection>();
+            let pages = pages.into_make_service_with_connect_info::<Visit>();
             servers.spawn(async move {
                 let served = axum::serve(Impatient(visitors), pages).with_graceful_shutdown(stop.cancelled_owned());
                 served.await.map_err(|error| format!("HTTP: {error}"))
@@ -175,8 +177,8 @@ async fn serve_grpc(
     limits: Limits,
     stop: CancellationToken,
 ) -> Result<(), String> {
-    let known = |Visitor { io, connection }| Punctual::new(io, connection);
-    let incoming = visitors.map(move |accepted| accepted.map(known));
+    let begin = |Visitor { io, visit }| Punctual::new(io, visit);
+    let incoming = visitors.map(move |accepted| accepted.map(begin));
     Server::builder()
         .max_concurrent_streams(Some(limits.max_streams))
         .initial_stream_window_size(Some(STREAM_WINDOW))

@@ -18,8 +18,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_stream::StreamExt;
 
-use super::doors::{Io, Visitor, Visitors};
-use crate::access::Connection;
+use super::visitor::{Io, Visitor, Visitors};
+use crate::access::Visit;
 
 /// From connecting, and from the first byte of every further request, to the end of its head.
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
@@ -37,12 +37,12 @@ pub(super) struct Impatient(pub(super) Visitors);
 
 impl Listener for Impatient {
     type Io = Timed<Io>;
-    type Addr = Connection;
+    type Addr = Visit;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         loop {
             match self.0.next().await {
-                Some(Ok(Visitor { io, connection })) => return (Timed::new(io), connection),
+                Some(Ok(Visitor { io, visit })) => return (Timed::new(io), visit),
                 // It was told and waited out.
                 Some(Err(_)) => {}
                 None => std::future::pending().await,
@@ -55,7 +55,7 @@ impl Listener for Impatient {
     }
 }
 
-impl Connected<IncomingStream<'_, Impatient>> for Connection {
+impl Connected<IncomingStream<'_, Impatient>> for Visit {
     fn connect_info(stream: IncomingStream<'_, Impatient>) -> Self {
         stream.remote_addr().clone()
     }

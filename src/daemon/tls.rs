@@ -20,6 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use crate::access::{Certificate, FileMark};
 use crate::config::Tls;
 use crate::metrics::Metrics;
 
@@ -38,23 +39,15 @@ pub(super) struct Certificates {
     /// By protocol.
     now: RwLock<Ready>,
     /// The files as they were when they were last read.
-    seen: Mutex<Vec<Option<Mark>>>,
+    seen: Mutex<Vec<Option<FileMark>>>,
     /// The files with a mistake, and the mistake, that were told last.
-    told: Mutex<Option<(Vec<Option<Mark>>, String)>>,
+    told: Mutex<Option<(Vec<Option<FileMark>>, String)>>,
 }
 
 /// Configurations that differ in their protocol alone.
 struct Ready {
     http_2: Arc<ServerConfig>,
     http_1: Arc<ServerConfig>,
-}
-
-/// A state of a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Mark {
-    changed: SystemTime,
-    bytes: u64,
-    inode: u64,
 }
 
 impl Certificates {
@@ -122,13 +115,8 @@ fn files(settings: &Tls) -> impl Iterator<Item = &PathBuf> {
     [&settings.certificate, &settings.key].into_iter().chain(&settings.client_ca)
 }
 
-fn marks(settings: &Tls) -> Vec<Option<Mark>> {
-    use std::os::unix::fs::MetadataExt;
-    let mark = |path: &PathBuf| {
-        let about = fs::metadata(path).ok()?;
-        Some(Mark { changed: about.modified().ok()?, bytes: about.len(), inode: about.ino() })
-    };
-    files(settings).map(mark).collect()
+fn marks(settings: &Tls) -> Vec<Option<FileMark>> {
+    files(settings).map(|path| FileMark::of(path)).collect()
 }
 
 /// The provider of cryptography, which is the same on both sides.
@@ -209,9 +197,18 @@ fn parsed<'a>(der: &'a CertificateDer<'_>) -> io::Result<X509Certificate<'a>> {
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("a certificate cannot be read: {error}")))
 }
 
-/// The names in a certificate: those of DNS, mail, URIs and addresses, else the common name.
-pub(super) fn names_of(der: &CertificateDer<'_>) -> io::Result<Arc<[String]>> {
+/// The certificate that a client has shown.
+pub(super) fn shown(der: &CertificateDer<'_>) -> io::Result<Certificate> {
     let certificate = parsed(der)?;
+    let expires = u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0);
+    // One that ends far in the future may end beyond the times of the system.
+    let expires = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(expires));
+    let expires = expires.ok_or_else(|| io::Error::other("a certificate ends at no time of this system"))?;
+    Ok(Certificate { names: names_of(&certificate)?, expires })
+}
+
+/// The names in a certificate: those of DNS, mail, URIs and addresses, else the common name.
+fn names_of(certificate: &X509Certificate<'_>) -> io::Result<Arc<[String]>> {
     let alternatives = certificate.subject_alternative_name().map_err(io::Error::other)?;
     let mut names: Vec<String> = alternatives
         .iter()

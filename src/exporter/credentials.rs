@@ -8,7 +8,7 @@ use axum::http::{Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use crate::access::{Access, Authorization, Connection, Refusal};
+use crate::access::{Access, Authorization, Connection, Refusal, Visit};
 
 /// Pages that tell nothing but whether torchd is well.
 const OPEN: [&str; 2] = ["/healthz", "/readyz"];
@@ -24,13 +24,13 @@ pub(super) struct Door {
 /// Lets a request in, or refuses it.
 pub(super) async fn check(
     State(door): State<Door>,
-    ConnectInfo(connection): ConnectInfo<Connection>,
+    ConnectInfo(visit): ConnectInfo<Visit>,
     request: Request,
     next: Next,
 ) -> Response {
-    let path = request.uri().path().to_owned();
+    let (path, connection) = (request.uri().path().to_owned(), &visit.connection);
     if let Some(what) = changes_from_elsewhere(&request) {
-        let refusal = door.access.refuse(&path, &connection, Refusal::FromBrowser(what));
+        let refusal = door.access.refuse(&path, connection, Refusal::FromBrowser(what));
         return (StatusCode::FORBIDDEN, format!("{refusal}\n")).into_response();
     }
     let is_local = matches!(connection, Connection::Plain { is_loopback: true, .. }) && !door.is_behind_proxy;
@@ -39,10 +39,13 @@ pub(super) async fn check(
     }
     let admitted = {
         let values = request.headers().get_all(header::AUTHORIZATION).iter().map(|value| value.as_bytes());
-        door.access.admit_to_page(&path, &connection, Authorization::of(values), door.is_behind_proxy).await
+        door.access.admit_to_page(&path, connection, Authorization::of(values), door.is_behind_proxy).await
     };
     match admitted {
-        Ok(_) => next.run(request).await,
+        Ok(_) => {
+            visit.note_caller();
+            next.run(request).await
+        }
         Err(refusal) => refused(&refusal),
     }
 }

@@ -8,7 +8,7 @@ use tonic::body::Body;
 use tonic::{Code, Request, Status};
 
 use super::status::plain;
-use crate::access::{Access, Authorization, Caller, Connection, Entry, Refusal, Until};
+use crate::access::{Access, Authorization, Caller, Connection, Entry, KnownBy, Refusal, Until, Visit};
 use crate::manager::Author;
 use crate::uploads::Owner;
 
@@ -63,26 +63,27 @@ pub(super) async fn admit(
     request: &mut HttpRequest<Body>,
     changes: bool,
 ) -> Result<Admission, Status> {
-    let Some(connection) = request.extensions().get::<Connection>().cloned() else {
+    let Some(visit) = request.extensions().get::<Visit>().cloned() else {
         return Err(plain(Code::Internal, "INTERNAL", "the connection of the call is not known"));
     };
     let path = request.uri().path().to_owned();
     let admitted = match from_browser(request.headers()) {
-        Some(what) => Err(access.refuse(&path, &connection, Refusal::FromBrowser(what))),
+        Some(what) => Err(access.refuse(&path, &visit.connection, Refusal::FromBrowser(what))),
         None => {
             let values = request.headers().get_all(header::AUTHORIZATION).iter().map(|value| value.as_bytes());
-            access.admit(&path, &connection, Authorization::of(values)).await
+            access.admit(&path, &visit.connection, Authorization::of(values)).await
         }
     };
     let caller = admitted.map_err(|refusal| status_of(&refusal))?;
     // Nothing behind this has to know it.
     request.headers_mut().remove(header::AUTHORIZATION);
     let Some(caller) = caller else { return Ok(Admission::default()) };
+    visit.note_caller();
     let target = Target::default();
     request.extensions_mut().insert(target.clone());
     request.extensions_mut().insert(caller.clone());
     let is_told = changes || access.audit().tells_reads();
-    let audited = is_told.then(|| Audited { caller: caller.clone(), connection, target });
+    let audited = is_told.then(|| Audited { caller: caller.clone(), connection: visit.connection, target });
     Ok(Admission { caller: Some(caller), audited })
 }
 
@@ -112,11 +113,15 @@ fn status_of(refusal: &Refusal) -> Status {
 }
 
 /// The end of a caller's rights, if they have one before the call has.
-pub(super) fn end_of(until: Until) -> Option<End> {
-    let Until { revoked, left } = until;
+pub(super) fn end_of(caller: Caller) -> Option<End> {
+    let Until { revoked, left } = caller.until;
     if revoked.is_none() && left.is_none() {
         return None;
     }
+    let (reason, words) = match caller.by {
+        KnownBy::Certificate => ("EXPIRED_CERTIFICATE", "the certificate has expired"),
+        _ => ("EXPIRED_TOKEN", "the token has expired"),
+    };
     Some(Box::pin(async move {
         let revocation = async {
             match revoked {
@@ -132,7 +137,7 @@ pub(super) fn end_of(until: Until) -> Option<End> {
         };
         tokio::select! {
             () = revocation => plain(Code::Unauthenticated, "REVOKED_TOKEN", "the token was revoked"),
-            () = expiry => plain(Code::Unauthenticated, "EXPIRED_TOKEN", "the token has expired"),
+            () = expiry => plain(Code::Unauthenticated, reason, words),
         }
     }))
 }
@@ -144,14 +149,18 @@ pub(super) fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
 }
 
 /// In whose name a caller makes jobs, and with which uploads.
-pub(super) fn author(caller: &Caller) -> Author {
-    Author { owner: caller.owner.clone(), uploads: uploader(caller) }
+pub(super) fn author(caller: &Caller) -> Result<Author, Status> {
+    Ok(Author { owner: caller.owner.clone(), uploads: uploader(caller)? })
 }
 
 /// The owner of a caller's uploads.
-pub(super) fn uploader(caller: &Caller) -> Owner {
+pub(super) fn uploader(caller: &Caller) -> Result<Owner, Status> {
     match caller.uid {
-        Some(uid) => Owner::User(uid),
-        None => Owner::named(&caller.owner),
+        Ok(Some(uid)) => Ok(Owner::User(uid)),
+        Ok(None) => Ok(Owner::named(&caller.owner)),
+        Err(why) => {
+            let words = format!("whether {} is a user of this machine cannot be looked up: {why}", caller.owner);
+            Err(plain(Code::Unavailable, "UNKNOWN_USER", words))
+        }
     }
 }

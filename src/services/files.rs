@@ -51,7 +51,7 @@ impl FileService for Files {
         &self,
         request: Request<Streaming<v1::UploadFileRequest>>,
     ) -> Result<Response<v1::UploadedFile>, Status> {
-        let owner = access::uploader(&access::caller(&request)?);
+        let owner = access::uploader(&access::caller(&request)?)?;
         let target = access::Target::of(&request);
         let taken = request.extensions().get::<Taken>().cloned().unwrap_or_default();
         let mut parts = request.into_inner();
@@ -86,7 +86,7 @@ impl FileService for Files {
         &self,
         request: Request<v1::ListFilesRequest>,
     ) -> Result<Response<v1::ListFilesResponse>, Status> {
-        let owner = access::uploader(&access::caller(&request)?);
+        let owner = access::uploader(&access::caller(&request)?)?;
         let v1::ListFilesRequest { page_size, page_token } = request.into_inner();
         let size = paging::size(page_size, 100, 1000)?;
         let after = match page_token.is_empty() {
@@ -113,7 +113,7 @@ impl FileService for Files {
     }
 
     async fn stat_file(&self, request: Request<v1::StatFileRequest>) -> Result<Response<v1::UploadedFile>, Status> {
-        let owner = access::uploader(&access::caller(&request)?);
+        let owner = access::uploader(&access::caller(&request)?)?;
         let name = named(request.into_inner().name)?;
         let (uploads, asked) = (self.uploads.clone(), name.clone());
         let (stored, _) = self.clients.sum_into(0, move |wanted| uploads.stat(&owner, &asked, wanted)).await?;
@@ -124,7 +124,7 @@ impl FileService for Files {
         &self,
         request: Request<v1::DeleteFileRequest>,
     ) -> Result<Response<v1::DeleteFileResponse>, Status> {
-        let owner = access::uploader(&access::caller(&request)?);
+        let owner = access::uploader(&access::caller(&request)?)?;
         access::Target::of(&request).tell(&request.get_ref().name);
         let (uploads, name) = (self.uploads.clone(), named(request.into_inner().name)?);
         self.write(move |_| uploads.delete(&owner, &name)).await?;

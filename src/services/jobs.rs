@@ -91,7 +91,7 @@ impl JobService for Jobs {
     type ReadJobLogStream = job_log::Log;
 
     async fn create_job(&self, request: Request<v1::CreateJobRequest>) -> Result<Response<v1::Job>, Status> {
-        let (author, target) = (access::author(&access::caller(&request)?), Target::of(&request));
+        let (author, target) = (access::author(&access::caller(&request)?)?, Target::of(&request));
         let v1::CreateJobRequest { spec: asked, request_id } = request.into_inner();
         judge_request_id(&request_id)?;
         let view = self.manager.create(&spec(asked)?, request_id, author).await.map_err(status::of)?;
@@ -103,7 +103,7 @@ impl JobService for Jobs {
         &self,
         request: Request<v1::ValidateJobRequest>,
     ) -> Result<Response<v1::ValidateJobResponse>, Status> {
-        let owner = access::uploader(&access::caller(&request)?);
+        let owner = access::uploader(&access::caller(&request)?)?;
         let v1::ValidateJobRequest { spec: asked, dry_run } = request.into_inner();
         let spec = spec(asked)?;
         let (admitted, tried) = match dry_run {
@@ -176,7 +176,7 @@ impl JobService for Jobs {
 
     async fn resume_job(&self, request: Request<v1::ResumeJobRequest>) -> Result<Response<v1::Job>, Status> {
         let id = self.own(&request, &request.get_ref().name).await?;
-        let caller = access::uploader(&access::caller(&request)?);
+        let caller = access::uploader(&access::caller(&request)?)?;
         let v1::ResumeJobRequest { name: _, edits, from_scratch, accept_new_data } = request.into_inner();
         let edits = edits.filter(|edits| *edits != v1::JobEdits::default());
         let resume = Resume { edits, from_scratch, accepts_new_data: accept_new_data };
@@ -196,7 +196,7 @@ impl JobService for Jobs {
     }
 
     async fn redo_job(&self, request: Request<v1::RedoJobRequest>) -> Result<Response<v1::Job>, Status> {
-        let (author, target) = (access::author(&access::caller(&request)?), Target::of(&request));
+        let (author, target) = (access::author(&access::caller(&request)?)?, Target::of(&request));
         let v1::RedoJobRequest { name, request_id, after, priority } = request.into_inner();
         judge_request_id(&request_id)?;
         let before = self.manager.get(&job_id(&name)?).await.map_err(status::of)?;

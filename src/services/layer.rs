@@ -111,7 +111,7 @@ where
                 };
                 // From here on the call may do something, and is told however it ends.
                 count.audited = audited;
-                let mut end = caller.and_then(|caller| access::end_of(caller.until));
+                let mut end = caller.and_then(access::end_of);
                 let called = inner.call(request);
                 let answer = match end.as_mut() {
                     // What such a call does it does before its answer begins.
@@ -312,7 +312,7 @@ impl HttpBody for Counted {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::{Connection, Peer};
+    use crate::access::{Connection, Peer, Strangers};
 
     #[test]
     fn deadlines_are_read_as_grpc_writes_them() {
@@ -343,8 +343,9 @@ mod tests {
         }));
         let uid = nix::unistd::Uid::effective().as_raw();
         let connection = Connection::Unix(Peer { uid, groups: [].into(), is_of_job: false });
+        let visit = Strangers::new().enter(&connection).visit(connection);
         let ask = |path: &str| {
-            let request = Request::post(path).header("content-type", "application/grpc").extension(connection.clone());
+            let request = Request::post(path).header("content-type", "application/grpc").extension(visit.clone());
             request.body(Body::empty()).unwrap()
         };
         let mut answers = Vec::new();

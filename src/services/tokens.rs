@@ -80,6 +80,7 @@ fn of(error: TokenError) -> Status {
         TokenError::Unknown(name) => status::not_found("torchd.v1.Token", &format!("{COLLECTION}{name}"), words),
         TokenError::OfFile => status::plain(Code::FailedPrecondition, "TOKEN_OF_FILE", words),
         TokenError::TooMany => status::plain(Code::ResourceExhausted, "TOO_MANY_TOKENS", words),
+        TokenError::Stopping => status::plain(Code::Unavailable, "STOPPING", words),
         TokenError::NoRandom(_) => status::plain(Code::Internal, "INTERNAL", words),
         TokenError::Store(error) => status::of(JobError::from(error)),
     }

@@ -1,6 +1,6 @@
 //! Tokens in the database: their hashes, never their secrets.
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::rows::{micros, time};
 use super::{Store, StoreError};
@@ -25,38 +25,42 @@ pub struct StoredToken {
     pub revoked: Option<SystemTime>,
 }
 
+/// All tokens, in the order of their names.
+pub(super) fn all(connection: &Connection) -> Result<Vec<StoredToken>, StoreError> {
+    let sql = "SELECT name, hash, role, owner, created, expires, revoked FROM token ORDER BY name";
+    let mut statement = connection.prepare(sql)?;
+    let rows = statement.query_map([], |row| {
+        Ok(StoredToken {
+            name: row.get(0)?,
+            hash: row.get(1)?,
+            role: row.get(2)?,
+            owner: row.get(3)?,
+            created: time(row.get(4)?),
+            expires: row.get::<_, Option<i64>>(5)?.map(time),
+            revoked: row.get::<_, Option<i64>>(6)?.map(time),
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Adds a token; false where there is one of that name.
+pub(super) fn insert(connection: &Connection, token: &StoredToken) -> Result<bool, StoreError> {
+    let sql = "INSERT OR IGNORE INTO token (name, hash, role, owner, created, expires, revoked)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    let StoredToken { name, hash, role, owner, created, expires, revoked } = token;
+    let values = params![name, hash, role, owner, micros(*created), expires.map(micros), revoked.map(micros)];
+    Ok(connection.execute(sql, values)? == 1)
+}
+
 impl Store {
     /// All tokens, in the order of their names.
     pub async fn tokens(&self) -> Result<Vec<StoredToken>, StoreError> {
-        self.read(|connection| {
-            let sql = "SELECT name, hash, role, owner, created, expires, revoked FROM token ORDER BY name";
-            let mut statement = connection.prepare(sql)?;
-            let rows = statement.query_map([], |row| {
-                Ok(StoredToken {
-                    name: row.get(0)?,
-                    hash: row.get(1)?,
-                    role: row.get(2)?,
-                    owner: row.get(3)?,
-                    created: time(row.get(4)?),
-                    expires: row.get::<_, Option<i64>>(5)?.map(time),
-                    revoked: row.get::<_, Option<i64>>(6)?.map(time),
-                })
-            })?;
-            Ok(rows.collect::<Result<_, _>>()?)
-        })
-        .await
+        self.read(|connection| all(connection)).await
     }
 
     /// Adds a token; false where there is one of that name.
     pub async fn insert_token(&self, token: StoredToken) -> Result<bool, StoreError> {
-        self.write(move |connection| {
-            let sql = "INSERT OR IGNORE INTO token (name, hash, role, owner, created, expires)
-                       VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-            let StoredToken { name, hash, role, owner, created, expires, revoked: _ } = token;
-            let values = params![name, hash, role, owner, micros(created), expires.map(micros)];
-            Ok(connection.execute(sql, values)? == 1)
-        })
-        .await
+        self.write(move |connection| insert(connection, &token)).await
     }
 
     /// Revokes a token, and tells when it was revoked first; None where there is none of that name.
@@ -65,6 +69,18 @@ impl Store {
             let sql = "UPDATE token SET revoked = COALESCE(revoked, ?2) WHERE name = ?1 RETURNING revoked";
             let revoked = connection.query_row(sql, params![name, micros(now)], |row| row.get(0)).optional()?;
             Ok(revoked.map(time))
+        })
+        .await
+    }
+
+    /// Removes tokens of these names.
+    pub async fn delete_tokens(&self, names: Vec<String>) -> Result<(), StoreError> {
+        self.write(move |connection| {
+            let transaction = connection.transaction()?;
+            for name in &names {
+                transaction.execute("DELETE FROM token WHERE name = ?1", [name])?;
+            }
+            Ok(transaction.commit()?)
         })
         .await
     }

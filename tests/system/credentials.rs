@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, date_time_ymd};
 use tempfile::TempDir;
@@ -39,6 +40,8 @@ pub(crate) enum Good {
     Now,
     Before,
     Later,
+    /// From before until so many seconds from now.
+    For(u64),
 }
 
 impl Authority {
@@ -61,6 +64,10 @@ impl Authority {
             Good::Now => (date_time_ymd(2020, 1, 1), date_time_ymd(2090, 1, 1)),
             Good::Before => (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1)),
             Good::Later => (date_time_ymd(2080, 1, 1), date_time_ymd(2090, 1, 1)),
+            Good::For(seconds) => {
+                let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+                (date_time_ymd(2020, 1, 1), date_time_ymd(1970, 1, 1) + Duration::from_secs(now + seconds))
+            }
         };
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();

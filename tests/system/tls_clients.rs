@@ -4,11 +4,12 @@ use std::fs;
 
 use tonic::Code;
 use torchd::proto::v1;
+use torchd::proto::v1::job_service_client::JobServiceClient;
 use torchd::proto::v1::system_service_client::SystemServiceClient;
 
 use super::credentials::{Authority, Files, Good, Headers, Signed, refusal, token};
 use super::daemon::Daemon;
-use super::tools;
+use super::{spec, tools};
 
 /// The caller as the daemon knows it, or the words of the refusal.
 async fn ask(files: &Files, daemon: &Daemon, shown: &Signed) -> Result<v1::Caller, String> {
@@ -66,6 +67,34 @@ async fn a_certificate_of_the_clients_authority_is_a_name_with_a_role() {
         }
     });
     assert!(tried.await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_certificate_that_expires_on_an_open_connection_ends_its_streams_and_opens_nothing_more() {
+    let files = Files::new();
+    let daemon = files.mutual("*=viewer").start();
+    let job = daemon.create(spec::endless()).await;
+    let brief = files.clients.sign(&["ci.example.org"], Good::For(8));
+    let mut jobs = JobServiceClient::new(files.connect(&daemon, Some(&brief)).await.unwrap());
+    let request = v1::WatchJobRequest { name: job.name.clone(), ..Default::default() };
+    let mut stream = jobs.watch_job(request.clone()).await.unwrap().into_inner();
+    let end = loop {
+        match stream.message().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("the stream ended as if the job had"),
+            Err(status) => break status,
+        }
+    };
+    let expired = (Code::Unauthenticated, "EXPIRED_CERTIFICATE".to_owned());
+    assert_eq!(refusal(&end), expired);
+    // The clock of the certificate has whole seconds.
+    let refused = loop {
+        match jobs.get_job(v1::GetJobRequest { name: job.name.clone() }).await {
+            Ok(_) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(refusal(&refused), expired);
 }
 
 #[tokio::test]

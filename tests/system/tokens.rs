@@ -1,16 +1,22 @@
 //! Tokens: what opens the loopback port, and what does not.
 
 use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use tonic::Code;
+use tonic::transport::Channel;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
 use torchd::proto::v1;
 use torchd::proto::v1::job_service_client::JobServiceClient;
 use torchd::proto::v1::system_service_client::SystemServiceClient;
 use torchd::proto::v1::token_service_client::TokenServiceClient;
 
 use super::credentials::{Headers, of_file, over_tcp, refusal, token};
-use super::daemon::{Daemon, Setup};
+use super::daemon::{Daemon, Setup, wait_for};
 use super::spec;
 use super::torchctl::told;
 
@@ -67,13 +73,13 @@ async fn a_token_that_has_expired_or_was_revoked_says_so_also_after_a_restart() 
     assert_eq!(ask(&daemon, Headers::token(&gone)).await, refused("REVOKED_TOKEN"));
     let (_, state_dir, _guard) = daemon.stop();
     let database = rusqlite::Connection::open(state_dir.join("torchd.db")).unwrap();
-    assert_eq!(database.execute("UPDATE token SET expires = 1 WHERE name = 'old'", []).unwrap(), 1);
+    assert_eq!(database.execute("UPDATE token SET expires = created WHERE name = 'old'", []).unwrap(), 1);
     drop(database);
     let daemon = Setup::in_state(&state_dir).start();
     assert_eq!(ask(&daemon, Headers::token(&old)).await, refused("EXPIRED_TOKEN"));
     assert_eq!(ask(&daemon, Headers::token(&gone)).await, refused("REVOKED_TOKEN"));
     let (_, list, _) = told(&daemon.ctl(&["token", "list"]));
-    assert!(list.contains("gone") && list.contains("1970-01-01T00:00:00Z"), "{list}");
+    assert!(list.contains("gone") && list.contains("old"), "{list}");
     assert!(!list.contains(&old[7..]) && !daemon.log().contains(&old[7..]), "a secret is shown");
 }
 
@@ -96,6 +102,51 @@ async fn a_revoked_token_ends_the_streams_that_were_begun_with_it() {
         }
     };
     assert_eq!(refusal(&end), (Code::Unauthenticated, "REVOKED_TOKEN".into()));
+}
+
+/// A client that has said hello, and nothing else.
+fn hello(address: SocketAddr) -> TcpStream {
+    let mut stranger = TcpStream::connect(address).unwrap();
+    // Preface and empty settings. (RFC 9113, 3.4)
+    stranger.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+    stranger.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+    stranger
+}
+
+/// Whether the daemon has closed it.
+fn is_closed(mut stranger: &TcpStream) -> bool {
+    let mut bytes = [0; 1024];
+    loop {
+        match stranger.read(&mut bytes) {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(error) => return !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+        }
+    }
+}
+
+#[tokio::test]
+async fn clients_that_never_call_make_room_and_those_that_have_called_stay() {
+    // Half of the descriptors are for strangers, and half of these for one address.
+    let daemon = Setup::new().shell("ulimit -n 400").start();
+    let most = 100;
+    let secret = token(&daemon, "watcher", v1::Role::Viewer, "").await;
+    let mut known = SystemServiceClient::new(over_tcp(&daemon, Headers::token(&secret)).await);
+    known.get_caller(v1::GetCallerRequest {}).await.unwrap();
+    let channel = Channel::from_shared(format!("http://{}", daemon.grpc)).unwrap().connect().await.unwrap();
+    let mut health = HealthClient::new(channel);
+    health.check(HealthCheckRequest::default()).await.unwrap();
+    let strangers: Vec<_> = (0..2 * most).map(|_| hello(daemon.grpc)).collect();
+    wait_for("the end of the oldest strangers", || {
+        let closed = strangers.iter().filter(|stranger| is_closed(stranger)).count();
+        (closed == most).then_some(())
+    });
+    assert!(strangers[..most].iter().all(is_closed), "the oldest go first");
+    assert!(strangers[most..].iter().all(|stranger| !is_closed(stranger)));
+    // No new connection was needed for it.
+    known.get_caller(v1::GetCallerRequest {}).await.unwrap();
+    // Its connection was closed, since nobody knows its client; another one is served.
+    health.check(HealthCheckRequest::default()).await.unwrap();
 }
 
 #[tokio::test]

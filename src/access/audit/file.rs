@@ -13,6 +13,8 @@ pub(super) struct Rotated {
     files: usize,
     file: File,
     bytes: u64,
+    /// It is full, and no other can be begun.
+    is_stuck: bool,
 }
 
 impl Rotated {
@@ -20,14 +22,24 @@ impl Rotated {
     pub(super) fn open(path: PathBuf, max_bytes: u64, files: usize) -> io::Result<Self> {
         let file = append_to(&path)?;
         let bytes = file.metadata()?.len();
-        Ok(Self { path, max_bytes, files: files.max(1), file, bytes })
+        Ok(Self { path, max_bytes, files: files.max(1), file, bytes, is_stuck: false })
     }
 
-    /// Adds a line, whole or not at all as far as the file system allows.
+    /// Adds a line, whole or not at all as far as the file system allows. Where no new file can be
+    /// begun the full one takes as much again.
     pub(super) fn append(&mut self, line: &str) -> io::Result<()> {
         let length = line.len() as u64;
         if self.bytes > 0 && self.bytes + length > self.max_bytes {
-            self.rotate()?;
+            let rotated = self.rotate();
+            if let Err(error) = &rotated
+                && !self.is_stuck
+            {
+                tracing::error!(%error, path = %self.path.display(), "the audit's file is full, and no other can be begun; it takes as much again");
+            }
+            self.is_stuck = rotated.is_err();
+            if self.bytes + length > 2 * self.max_bytes {
+                rotated?;
+            }
         }
         match self.file.write_all(line.as_bytes()) {
             Ok(()) => {
@@ -42,24 +54,25 @@ impl Rotated {
         }
     }
 
+    /// Begins a new file, which is made first: without it nothing gets another name.
     fn rotate(&mut self) -> io::Result<()> {
-        let named = |number: usize| {
+        let named = |end: &str| {
             let mut name = self.path.clone().into_os_string();
-            name.push(format!(".{number}"));
+            name.push(format!(".{end}"));
             PathBuf::from(name)
         };
+        let next = named("new");
+        let _ = fs::remove_file(&next);
+        let file = append_to(&next)?;
         for number in (1..self.files).rev() {
-            let from = if number == 1 { self.path.clone() } else { named(number - 1) };
-            match fs::rename(&from, named(number)) {
+            let from = if number == 1 { self.path.clone() } else { named(&(number - 1).to_string()) };
+            match fs::rename(&from, named(&number.to_string())) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
         }
-        if self.files == 1 {
-            self.file.set_len(0)?;
-        }
-        self.file = append_to(&self.path)?;
-        self.bytes = self.file.metadata()?.len();
+        fs::rename(&next, &self.path)?;
+        (self.file, self.bytes) = (file, 0);
         Ok(())
     }
 }
@@ -86,6 +99,23 @@ mod tests {
         assert_eq!(read("audit.jsonl.1"), "line5\n");
         assert_eq!(read("audit.jsonl.2"), "line4\n");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn where_no_file_can_be_made_nothing_is_renamed_and_the_full_one_takes_as_much_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.jsonl");
+        let mut file = Rotated::open(path.clone(), 12, 3).unwrap();
+        fs::write(folder.path().join("audit.jsonl.1"), "older\n").unwrap();
+        // A folder in its place cannot be removed.
+        fs::create_dir_all(folder.path().join("audit.jsonl.new/x")).unwrap();
+        let appended: Vec<bool> = (0..5).map(|number| file.append(&format!("line{number}\n")).is_ok()).collect();
+        assert_eq!(appended, [true, true, true, true, false]);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "line0\nline1\nline2\nline3\n");
+        assert_eq!(fs::read_to_string(folder.path().join("audit.jsonl.1")).unwrap(), "older\n");
+        fs::remove_dir_all(folder.path().join("audit.jsonl.new")).unwrap();
+        file.append("line5\n").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "line5\n");
     }
 
     #[test]

@@ -53,9 +53,9 @@ impl Token {
         Self::new(&text, &path.display().to_string()).map(Some)
     }
 
-    /// The token in the state folder of a daemon on this machine, if that user or root listens on the
-    /// port. No other listener gets it.
-    pub(super) fn of_this_machine(port: u16) -> Option<Self> {
+    /// The token in the state folder of a daemon on this machine, with the user who listens on the
+    /// port: the folder's or root. No other listener gets it.
+    pub(super) fn of_this_machine(port: u16) -> Option<(Self, u32)> {
         let listener = listener::of_port(port)?;
         let files = place::own_state().map(|state| state.join("token")).into_iter().chain([PathBuf::from(OF_MACHINE)]);
         let good = |path: &PathBuf| {
@@ -65,7 +65,7 @@ impl Token {
             }
             Self::new(&fs::read_to_string(path).ok()?, "").ok()
         };
-        files.into_iter().find_map(|path| good(&path))
+        files.into_iter().find_map(|path| good(&path)).map(|token| (token, listener))
     }
 }
 

@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use nix::unistd::Uid;
+use tokio::net::TcpStream;
 
 /// A listening socket, in the kernel's table. (include/net/tcp_states.h)
 const LISTEN: &str = "0A";
@@ -26,23 +27,44 @@ pub(super) fn check_socket(path: &Path, listener: u32) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
 }
 
+/// The listener on a port: the user, and the number of the socket.
+type Listener = (u32, u64);
+
+/// Connects to a port of this machine on which that user listens, and refuses any other.
+pub(super) async fn connect(authority: &str, port: u16, user: u32) -> io::Result<TcpStream> {
+    let before = listening(port);
+    let stream = TcpStream::connect(authority).await?;
+    // The same socket before and after: nobody else had the port meanwhile.
+    if before.is_none_or(|(found, _)| found != user) || listening(port) != before {
+        let why = format!("uid {user} does not listen on port {port}, or not alone: it may be no torchd");
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+    }
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
 /// The user who listens on a port of this machine's loopback; None where that cannot be told, or
 /// several do.
 pub(super) fn of_port(port: u16) -> Option<u32> {
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs::read_to_string(path).unwrap_or_default());
-    of_port_in(&tables, port)
+    listening(port).map(|(user, _)| user)
 }
 
-fn of_port_in(tables: &[String], port: u16) -> Option<u32> {
+fn listening(port: u16) -> Option<Listener> {
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs::read_to_string(path).unwrap_or_default());
+    listening_in(&tables, port)
+}
+
+/// The first listener, where the same user has all that there are.
+fn listening_in(tables: &[String], port: u16) -> Option<Listener> {
     let lines = tables.iter().flat_map(|table| table.lines().skip(1));
-    let mut users = lines.filter_map(|line| {
+    let mut listeners = lines.filter_map(|line| {
         let fields: Vec<_> = line.split_whitespace().collect();
         let (_, local) = fields.get(1)?.rsplit_once(':')?;
         let is_it = u16::from_str_radix(local, 16) == Ok(port) && *fields.get(3)? == LISTEN;
-        if is_it { fields.get(7)?.parse::<u32>().ok() } else { None }
+        if is_it { Some((fields.get(7)?.parse().ok()?, fields.get(9)?.parse().ok()?)) } else { None }
     });
-    let first = users.next()?;
-    users.all(|user| user == first).then_some(first)
+    let first: Listener = listeners.next()?;
+    listeners.all(|(user, _)| user == first.0).then_some(first)
 }
 
 #[cfg(test)]
@@ -58,6 +80,16 @@ mod tests {
         assert_eq!(of_port(port), None);
     }
 
+    #[tokio::test]
+    async fn a_port_on_which_another_user_listens_is_not_connected_to() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let us = Uid::effective().as_raw();
+        connect(&address.to_string(), address.port(), us).await.unwrap();
+        let error = connect(&address.to_string(), address.port(), us + 1).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+    }
+
     #[test]
     fn of_two_users_on_a_port_neither_is_told() {
         let line = |port: &str, state: &str, uid: u32| {
@@ -66,9 +98,9 @@ mod tests {
             )
         };
         let table = |lines: &[String]| [format!("  sl  local_address\n{}", lines.concat())];
-        assert_eq!(of_port_in(&table(&[line("1BA8", "0A", 7), line("1BA9", "0A", 8)]), 7080), Some(7));
-        assert_eq!(of_port_in(&table(&[line("1BA8", "01", 7)]), 7080), None);
-        assert_eq!(of_port_in(&table(&[line("1BA8", "0A", 7), line("1BA8", "0A", 8)]), 7080), None);
+        assert_eq!(listening_in(&table(&[line("1BA8", "0A", 7), line("1BA9", "0A", 8)]), 7080), Some((7, 17)));
+        assert_eq!(listening_in(&table(&[line("1BA8", "01", 7)]), 7080), None);
+        assert_eq!(listening_in(&table(&[line("1BA8", "0A", 7), line("1BA8", "0A", 8)]), 7080), None);
     }
 
     #[test]
