@@ -72,7 +72,7 @@ pub fn examine(places: &Places) -> io::Result<Findings> {
 fn look_at_database(places: &Places, folders: usize, findings: &mut Findings) -> Option<BTreeMap<JobId, JobFile>> {
     let path = places.database.display();
     match store::look(&places.database) {
-        Ok(Contents::Jobs(jobs)) => {
+        Ok(Contents::Whole { jobs, .. }) => {
             findings.well.push(format!("{path}: whole, {} jobs", jobs.len()));
             return Some(by_id(jobs));
         }

@@ -16,10 +16,13 @@ use crate::job::JobId;
 use crate::journal::{JobFolder, sync_folder, write_whole};
 use crate::manager::{JobFile, Old, Rebuilt, rebuild};
 use crate::proto::json;
-use crate::store::{self, Contents, StoreError};
+use crate::store::{self, Contents, StoreError, StoredToken};
 
 /// The files that SQLite keeps beside a database.
 const COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
+
+/// A note where the tokens of the old database cannot be had.
+const NO_TOKENS: &str = "tokens: those that `torchctl token create` made are not in the new database; make them anew";
 
 /// The result of a repair.
 #[derive(Debug, Default)]
@@ -68,14 +71,17 @@ struct Kept {
 
 /// Makes the database anew. Data that no order names any more is looked for in `roots`.
 pub fn repair(places: &Places, roots: &DataRoots, now: SystemTime) -> Result<Repaired, RepairError> {
-    let rows = match store::look(&places.database) {
-        Ok(Contents::Jobs(jobs)) => Some(by_id(jobs)),
+    let mut repaired = Repaired::default();
+    let (rows, tokens) = match store::look(&places.database) {
+        Ok(Contents::Whole { jobs, tokens }) => (Some(by_id(jobs)), tokens),
         Err(error @ StoreError::TooNew { .. }) => return Err(RepairError::TooNew(error)),
-        Ok(Contents::Nothing | Contents::Earlier { .. }) | Err(_) => None,
+        Ok(Contents::Nothing | Contents::Earlier { .. }) | Err(_) => {
+            repaired.notes.push(NO_TOKENS.to_owned());
+            (None, Vec::new())
+        }
     };
     let folders = JobFolder::all(&places.jobs).map_err(cannot(format!("{} cannot be read", places.jobs.display())))?;
     let born = store::born(&places.database);
-    let mut repaired = Repaired::default();
     let mut kept = Vec::new();
     for (id, folder) in folders {
         let old = rows.as_ref().map(|rows| Old { row: rows.get(&id), born });
@@ -101,7 +107,7 @@ pub fn repair(places: &Places, roots: &DataRoots, now: SystemTime) -> Result<Rep
     });
     tell_requests_apart(&mut kept, &mut repaired.notes);
     repaired.rebuilt = kept.len();
-    repaired.aside = replace(&places.database, &kept, now)?;
+    repaired.aside = replace(&places.database, &kept, &tokens, now)?;
     for kept in &kept {
         if let Err(error) = mend(kept, now) {
             repaired.notes.push(format!("{}: its folder cannot be mended: {error}", kept.job_file.job.id.name()));
@@ -126,7 +132,12 @@ fn tell_requests_apart(kept: &mut [Kept], notes: &mut Vec<String>) {
 }
 
 /// Makes the new database, sets the old one aside, and puts the new one in its place.
-fn replace(database: &Path, kept: &[Kept], now: SystemTime) -> Result<Option<PathBuf>, RepairError> {
+fn replace(
+    database: &Path,
+    kept: &[Kept],
+    tokens: &[StoredToken],
+    now: SystemTime,
+) -> Result<Option<PathBuf>, RepairError> {
     let made = with_suffix(database, ".new");
     for path in family(&made) {
         match fs::remove_file(&path) {
@@ -137,7 +148,7 @@ fn replace(database: &Path, kept: &[Kept], now: SystemTime) -> Result<Option<Pat
         }
     }
     let jobs: Vec<_> = kept.iter().map(|kept| (kept.job_file.job.clone(), kept.job_file.request.clone())).collect();
-    store::make(&made, &jobs).map_err(|cause| RepairError::Make { path: made.clone(), cause })?;
+    store::make(&made, &jobs, tokens).map_err(|cause| RepairError::Make { path: made.clone(), cause })?;
     let folder = folder_of(database);
     let failed = |what: &str| cannot(format!("{} cannot be {what}", database.display()));
     let aside = free_name(database, now);

@@ -9,6 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::jobs;
 use super::requests::Asked;
+use super::tokens::{self, StoredToken};
 use super::{StoreError, check, migrations};
 use crate::job::Job;
 
@@ -22,8 +23,13 @@ pub enum Contents {
         /// Its form.
         form: usize,
     },
-    /// A whole database: every job with the request that made it, in order of arrival.
-    Jobs(Vec<(Job, Option<Asked>)>),
+    /// A whole database.
+    Whole {
+        /// Every job with the request that made it, in order of arrival.
+        jobs: Vec<(Job, Option<Asked>)>,
+        /// Every token, in the order of their names.
+        tokens: Vec<StoredToken>,
+    },
 }
 
 /// When the database was made, where the file system tells.
@@ -42,13 +48,13 @@ pub fn look(path: &Path) -> Result<Contents, StoreError> {
     match migrations::form(&connection)? {
         0 => Ok(Contents::Nothing),
         form if form < migrations::NEWEST => Ok(Contents::Earlier { form }),
-        _ => Ok(Contents::Jobs(jobs::all(&connection)?)),
+        _ => Ok(Contents::Whole { jobs: jobs::all(&connection)?, tokens: tokens::all(&connection)? }),
     }
 }
 
-/// Makes a database of these jobs, in that order, where there is none. Durable when it returns, but
-/// for its name.
-pub fn make(path: &Path, jobs: &[(Job, Option<Asked>)]) -> Result<(), StoreError> {
+/// Makes a database of these jobs, in that order, and tokens, where there is none. Durable when it
+/// returns, but for its name.
+pub fn make(path: &Path, jobs: &[(Job, Option<Asked>)], tokens: &[StoredToken]) -> Result<(), StoreError> {
     let mut connection = Connection::open(path)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", "ON")?;
@@ -56,6 +62,9 @@ pub fn make(path: &Path, jobs: &[(Job, Option<Asked>)]) -> Result<(), StoreError
     let transaction = connection.transaction()?;
     for (job, request) in jobs {
         jobs::insert(&transaction, job, request.as_ref())?;
+    }
+    for token in tokens {
+        tokens::insert(&transaction, token)?;
     }
     transaction.commit()?;
     connection.close().map_err(|(_, error)| error.into())

@@ -9,7 +9,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 use torchd::proto::v1;
+use torchd::proto::v1::system_service_client::SystemServiceClient;
+use torchd::proto::v1::token_service_client::TokenServiceClient;
 
+use super::credentials::{Headers, over_tcp, token};
 use super::daemon::{Daemon, Setup, wait_for};
 use super::spec;
 
@@ -157,6 +160,7 @@ async fn whatever_becomes_of_the_database_it_is_made_anew_from_the_job_folders()
     let daemon = idle(&state_dir);
     let before = list(&daemon).await;
     assert_eq!(before.len(), 5);
+    token(&daemon, "ci", v1::Role::Viewer, "").await;
     // One that is killed may leave a log of writes, which hides damage to the pages below it.
     assert_eq!(daemon.stop().0.code(), Some(0));
     let (code, words) = doctor(&state_dir, &[]);
@@ -184,6 +188,10 @@ async fn whatever_becomes_of_the_database_it_is_made_anew_from_the_job_folders()
         let (code, words) = doctor(&state_dir, &["--repair"]);
         assert!(code == 0 && words.contains("5 jobs rebuilt\n"), "{lost}: {code} {words}");
         assert_eq!(words.contains("the old database is now"), lost != "its name", "{lost}: {words}");
+        assert!(
+            words.contains("tokens: those that `torchctl token create` made are not in the new database"),
+            "{lost}: {words}"
+        );
         let daemon = idle(&state_dir);
         // A loss that is no number is equal to nothing.
         assert_eq!(format!("{:#?}", list(&daemon).await), format!("{before:#?}"), "{lost}");
@@ -200,6 +208,29 @@ async fn whatever_becomes_of_the_database_it_is_made_anew_from_the_job_folders()
     let again = daemon.jobs().await.create_job(asked()).await.unwrap().into_inner();
     assert_eq!(again.name, before[4].name, "the request is known");
     assert_eq!(daemon.watch_to_end(&before[0].name).await.state(), v1::JobState::Succeeded, "what waited runs");
+}
+
+#[tokio::test]
+async fn a_repair_beside_a_whole_database_keeps_tokens_good_and_revoked() {
+    let daemon = Setup::new().start();
+    let lost = daemon.create(spec::short()).await;
+    daemon.watch_to_end(&lost.name).await;
+    let good = token(&daemon, "good", v1::Role::Viewer, "alice").await;
+    let bad = token(&daemon, "bad", v1::Role::Admin, "").await;
+    let revoke = v1::RevokeTokenRequest { name: "tokens/bad".into() };
+    TokenServiceClient::new(daemon.channel().await).revoke_token(revoke).await.unwrap();
+    let (_, state_dir, _guard) = daemon.stop();
+    fs::remove_dir_all(state_dir.join(&lost.name)).unwrap();
+    let (code, words) = doctor(&state_dir, &["--repair"]);
+    assert!(code == 1 && words.contains("its folder is gone") && !words.contains("tokens: "), "{code} {words}");
+    let daemon = Setup::in_state(&state_dir).start();
+    let ask = async |secret: &str| {
+        let mut client = SystemServiceClient::new(over_tcp(&daemon, Headers::token(secret)).await);
+        let answer = client.get_caller(v1::GetCallerRequest {}).await;
+        answer.map(|caller| caller.into_inner().owner).map_err(|status| super::credentials::refusal(&status).1)
+    };
+    assert_eq!(ask(&good).await, Ok("alice".to_owned()));
+    assert_eq!(ask(&bad).await, Err("REVOKED_TOKEN".to_owned()));
 }
 
 #[tokio::test]
