@@ -1,4 +1,4 @@
-"""What can be asked of a daemon, and of a job: calls that block, for scripts and notebooks."""
+"""Calls to a daemon, and about a job, that block: for scripts and notebooks."""
 
 import contextlib
 from collections.abc import Iterator, Mapping

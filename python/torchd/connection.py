@@ -114,7 +114,7 @@ async def open_connection(make: Callable[..., Transport], address: str | None, c
     for place in [parse(address)] if address else usual():
         why = place.why_not()
         if why is None:
-            connection = Connection(make(place.target, credentials.metadata(place, is_named), credentials.channel(place)), place, patience)
+            connection = Connection(make(place.target, credentials.sender(place, is_named), credentials.channel(place)), place, patience)
             try:
                 told = await connection.call("GetVersion", timeout=FIRST_ANSWER)
                 version.check(told.torchd_version, place.told)

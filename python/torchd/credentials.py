@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import grpc
@@ -15,6 +15,9 @@ LISTEN = "0A"
 """A listening socket, in the kernel's table."""
 
 Metadata = tuple[tuple[str, str], ...]
+Sender = Callable[[], tuple[object, Metadata]]
+"""The metadata of a call, and a mark of the other end that they are for: a channel that was opened
+under another mark may lead elsewhere."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,18 +29,20 @@ class Credentials:
     cert_file: str | None = None
     key_file: str | None = None
 
-    def metadata(self, place: Address, is_named: bool) -> Metadata:
-        """What goes with each call to a place: the token, where there is one. On a Unix socket the
-        kernel says who calls, and a token counts where the place was named with it."""
+    def sender(self, place: Address, is_named: bool) -> Sender:
+        """Makes the metadata of each call to a place: the token, where there is one. On a Unix socket
+        the kernel tells the caller, and a token counts where the place was named with it."""
         token = self.token
         if place.socket:
             token = token if is_named else None
         elif not place.is_tls and place.loopback_port is None:
             if token:
                 raise ValueError(f"{place.told}: the connection would not be encrypted, and others could read the token; https:// is right")
-        elif not place.is_tls:
-            token = token or of_this_machine(place.loopback_port or 0)
-        return (("authorization", f"Bearer {token}"),) if token else ()
+        elif not place.is_tls and not token:
+            port = place.loopback_port or 0
+            # Asked for each call: a channel connects again by itself, and another user may listen by then.
+            return lambda: of_this_machine(port)
+        return lambda: (None, _bearer(token))
 
     def channel(self, place: Address) -> grpc.ChannelCredentials | None:
         """Those of a channel with TLS; None without."""
@@ -63,29 +68,33 @@ def given(token: str | None = None, ca_file: str | None = None, cert_file: str |
                        key_file or of("TORCHD_KEY_FILE"))
 
 
-def of_this_machine(port: int) -> str | None:
-    """The token that a daemon on this machine has left for its user, if whoever listens on that
-    port is that user or root: others must not be given it."""
+def _bearer(token: str | None) -> Metadata:
+    return (("authorization", f"Bearer {token}"),) if token else ()
+
+
+def of_this_machine(port: int) -> tuple[object, Metadata]:
+    """The token that a daemon on this machine has left for its user, if that user or root listens on
+    the port: no other listener must be given it. The mark is the listening socket."""
     listener = listening(port)
     for path in (state_folder() / "token", OF_MACHINE):
         try:
-            if listener is not None and listener in (0, path.stat().st_uid):
-                return path.read_text().strip()
+            if listener is not None and listener[0] in (0, path.stat().st_uid):
+                return listener, _bearer(path.read_text().strip())
         except OSError:
             continue
-    return None
+    return listener, ()
 
 
-def listening(port: int, tables: tuple[str, ...] = ("/proc/net/tcp", "/proc/net/tcp6")) -> int | None:
-    """The user who listens on a port of this machine; None where that cannot be told, or several
-    do."""
-    users = set()
+def listening(port: int, tables: tuple[str, ...] = ("/proc/net/tcp", "/proc/net/tcp6")) -> tuple[int, int] | None:
+    """The user who listens on a port of this machine, and the number of the first socket; None where
+    that cannot be told, or several users do."""
+    found = []
     for table in tables:
         try:
             lines = Path(table).read_text().splitlines()[1:]
         except OSError:
             continue
         for fields in map(str.split, lines):
-            if len(fields) > 7 and fields[3] == LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
-                users.add(int(fields[7]))
-    return users.pop() if len(users) == 1 else None
+            if len(fields) > 9 and fields[3] == LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
+                found.append((int(fields[7]), int(fields[9])))
+    return found[0] if len({uid for uid, _ in found}) == 1 else None

@@ -1,4 +1,4 @@
-"""What can go wrong, as exceptions with content.
+"""Failures, as exceptions with content.
 
 All are `TorchdError`s. `code` is the code of gRPC and `reason` the word for programs, where the
 daemon has answered.

@@ -1,4 +1,4 @@
-"""What a notebook shows of a job."""
+"""A job as a notebook shows it."""
 
 import html
 from typing import Any

@@ -61,7 +61,7 @@ class Silence:
 
 
 def shown(progress: bool) -> Lines | Bar | Silence:
-    """What shows a job here."""
+    """The display of a job here."""
     if not progress:
         return Silence()
     try:

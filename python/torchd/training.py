@@ -21,13 +21,13 @@ OPTIMIZER = {"adamw": {"learning_rate": 0.001}}
 _EXPORTS = threading.Lock()
 """torch.export keeps its state in the process: one at a time."""
 ARGUMENTS = ("epochs", "batch_size", "optimizer", "loss", "validation", "target", "example_inputs")
-"""What `train` takes beside the fields of a spec."""
+"""The arguments of `train` beside the fields of a spec."""
 DEFAULT_LOSSES = {"torch.int64": "cross_entropy", "torch.float32": "mse"}
 
 
 @dataclasses.dataclass
 class Plan:
-    """What is sent before a job is asked for."""
+    """The files that are sent before a job is asked for."""
 
     folder: tempfile.TemporaryDirectory
     model: Path

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import grpc
 import grpc.aio
 
-from .credentials import Metadata
+from .credentials import Sender
 from .protocol import Method
 
 OPTIONS = [
@@ -74,14 +74,20 @@ def _reader(method: Method) -> Callable[[bytes], Any]:
 class _Callables:
     """The callables of a channel, each of which is made once."""
 
-    channel: Any
-
-    def __init__(self, channel: Any, metadata: Metadata):
-        self.channel = channel
-        self.metadata = metadata
+    def __init__(self, opener: Callable[[], Any], sender: Sender):
+        self._opener = opener
+        self._sender = sender
+        self._mark, self.metadata = sender()
+        self.channel = opener()
         self._made: dict[str, Any] = {}
 
     def of(self, method: Method, kind: str) -> Any:
+        """The callable of a method. `metadata` are those for its channel from here on."""
+        mark, self.metadata = self._sender()
+        if mark != self._mark:
+            # Streams that are under way keep the channel before.
+            self._mark, self.channel = mark, self._opener()
+            self._made.clear()
         made = self._made.get(method.path)
         if made is None:
             made = getattr(self.channel, kind)(method.path, request_serializer=method.request.SerializeToString,
@@ -93,9 +99,11 @@ class _Callables:
 class Blocking(_Callables):
     """Calls that block the thread."""
 
-    def __init__(self, target: str, metadata: Metadata, tls: grpc.ChannelCredentials | None = None):
-        channel = grpc.secure_channel(target, tls, options(target)) if tls else grpc.insecure_channel(target, options(target))
-        super().__init__(channel, metadata)
+    def __init__(self, target: str, sender: Sender, tls: grpc.ChannelCredentials | None = None):
+        def opener() -> Any:
+            return grpc.secure_channel(target, tls, options(target)) if tls else grpc.insecure_channel(target, options(target))
+
+        super().__init__(opener, sender)
 
     async def unary(self, method: Method, request: Any, timeout: float | None) -> Any:
         return self.of(method, "unary_unary")(request, timeout=timeout, metadata=self.metadata)
@@ -124,9 +132,11 @@ class Blocking(_Callables):
 class Asyncio(_Callables):
     """Calls on the loop that runs."""
 
-    def __init__(self, target: str, metadata: Metadata, tls: grpc.ChannelCredentials | None = None):
-        channel = grpc.aio.secure_channel(target, tls, options(target)) if tls else grpc.aio.insecure_channel(target, options(target))
-        super().__init__(channel, metadata)
+    def __init__(self, target: str, sender: Sender, tls: grpc.ChannelCredentials | None = None):
+        def opener() -> Any:
+            return grpc.aio.secure_channel(target, tls, options(target)) if tls else grpc.aio.insecure_channel(target, options(target))
+
+        super().__init__(opener, sender)
 
     async def unary(self, method: Method, request: Any, timeout: float | None) -> Any:
         return await self.of(method, "unary_unary")(request, timeout=timeout, metadata=self.metadata)

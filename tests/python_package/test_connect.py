@@ -84,7 +84,7 @@ class Connecting(WithDaemon):
             seen.append(dict(context.invocation_metadata()).get("authorization"))
             return {"torchd_version": "0.1.0"}
 
-        with serving(GetVersion=note) as place, mock.patch.object(credentials, "of_this_machine", lambda port: None):
+        with serving(GetVersion=note) as place, mock.patch.object(credentials, "of_this_machine", lambda port: (None, ())):
             torchd.connect(place, token="secret")
             with mock.patch.dict(os.environ, {"TORCHD_TOKEN": "from the environment"}):
                 torchd.connect(place)
@@ -109,18 +109,39 @@ class Connecting(WithDaemon):
             (own / "token").write_text("of the state folder\n")
             with mock.patch.dict(os.environ, {"HOME": home}):
                 torchd.connect(place)
-                with mock.patch.object(credentials, "listening", lambda port: 4_000_000_001):
+                with mock.patch.object(credentials, "listening", lambda port: (4_000_000_001, 7)):
                     torchd.connect(place)
         self.assertEqual(seen, ["Bearer of the file", "Bearer of the state folder", None])
         with self.assertRaisesRegex(ValueError, "would not be encrypted.*https:// is right"):
             torchd.connect("192.0.2.1:7080", token="secret")
+
+    def test_a_token_that_was_found_goes_over_no_connection_to_another_listener(self):
+        seen = []
+
+        def note(request, context):
+            seen.append((context.peer(), dict(context.invocation_metadata()).get("authorization")))
+            return {}
+
+        with serving(GetVersion=tells("0.1.0"), GetCluster=note) as place, tempfile.TemporaryDirectory() as home:
+            own = pathlib.Path(home) / ".local/state/torchd"
+            own.mkdir(parents=True)
+            (own / "token").write_text("found\n")
+            with mock.patch.dict(os.environ, {"HOME": home}), torchd.connect(place) as client:
+                client.cluster()
+                # Another socket listens on the port by now: that of another user, and a daemon's again.
+                for listener in [(4_000_000_001, 7), (os.geteuid(), 8)]:
+                    with mock.patch.object(credentials, "listening", lambda port: listener):
+                        client.cluster()
+        peers = [peer for peer, _ in seen]
+        self.assertEqual([token for _, token in seen], ["Bearer found", None, "Bearer found"])
+        self.assertEqual(len(set(peers)), 3, "each listener has a connection of its own")
 
     def test_the_user_who_listens_on_a_port_is_told_by_the_kernel(self):
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
             listener.listen()
             port = listener.getsockname()[1]
-            self.assertEqual(credentials.listening(port), os.geteuid())
+            self.assertEqual(credentials.listening(port), (os.geteuid(), os.fstat(listener.fileno()).st_ino))
         self.assertIsNone(credentials.listening(port))
 
     def test_a_server_with_tls_is_known_by_its_authority(self):
