@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 Role: EnumTypeWrapper
-"""What a caller may do."""
+"""The rights of a caller."""
 ROLE_UNSPECIFIED: int
 """Not told."""
 ROLE_VIEWER: int
@@ -24,10 +24,10 @@ class Token(Message):
     name: str
     """`tokens/{id}`."""
     role: int
-    """What its holder may do."""
+    """The rights of its holder."""
     owner: str
-    """In whose name its holder acts: jobs and uploads are this owner's. The name of a user of the
-    machine makes them that user's."""
+    """Jobs and uploads of its holder are this owner's. The name of a user of the machine makes them
+    that user's."""
     @property
     def create_time(self) -> Timestamp:
         """When it was made."""
@@ -42,13 +42,13 @@ class Token(Message):
 class CreateTokenRequest(Message):
     """Request of CreateToken."""
     token_id: str
-    """What it is to be called: letters, digits and `.`, `_`, `-`, `@`, `+`. Required. At most 64
-    bytes. No other token may have the name, revoked ones included."""
+    """Its name: letters, digits and `.`, `_`, `-`, `@`, `+`. Required. At most 64 bytes. No other
+    token may have it, of those that ListTokens tells."""
     role: int
-    """What its holder may do."""
+    """The rights of its holder."""
     owner: str
-    """In whose name its holder acts, with the same characters; empty for the name of the token. At
-    most 64 bytes."""
+    """The owner of its holder's jobs and uploads, with the same characters; empty for the name of
+    the token. At most 64 bytes."""
     @property
     def ttl(self) -> Duration:
         """How long it is good, at least a minute; absent for ever."""
@@ -60,7 +60,7 @@ class CreateTokenResponse(Message):
     def token(self) -> Token:
         """The token."""
     secret: str
-    """Its secret: what callers send as `authorization: Bearer SECRET`."""
+    """Its secret, which callers send as `authorization: Bearer SECRET`."""
     def __init__(self, *, token: Token | Mapping[str, object] | None = ..., secret: str | None = ...) -> None: ...
 
 class ListTokensRequest(Message):
@@ -1416,9 +1416,9 @@ class Job(Message):
     def open_dependencies(self) -> RepeatedCompositeFieldContainer[Dependency]:
         """The jobs of `spec.after` that it still waits for."""
     owner: str
-    """In whose name it was made: a user of the machine, the owner of a token, or a name in a
-    client's certificate. `local` where nobody was asked, empty for jobs of earlier versions. Only
-    the owner and admins change it."""
+    """The name of its creator: a user of the machine, the owner of a token, or a name in a client's
+    certificate. `local` where nobody was asked, empty for jobs of earlier versions. Only the owner
+    and admins change it."""
     def __init__(self, *, name: str | None = ..., spec: JobSpec | Mapping[str, object] | None = ..., state: int | str | None = ..., generation: int | None = ..., create_time: Timestamp | Mapping[str, object] | None = ..., start_time: Timestamp | Mapping[str, object] | None = ..., end_time: Timestamp | Mapping[str, object] | None = ..., waiting_reason: str | None = ..., progress: JobProgress | Mapping[str, object] | None = ..., end: JobEnd | Mapping[str, object] | None = ..., directory: str | None = ..., attempt: int | None = ..., restarts: int | None = ..., last_attempt_end: JobEnd | Mapping[str, object] | None = ..., resume_from: ResumePoint | Mapping[str, object] | None = ..., expire_time: Timestamp | Mapping[str, object] | None = ..., mirror: MirrorState | Mapping[str, object] | None = ..., model_outline: ModelOutline | Mapping[str, object] | None = ..., edits: JobEdits | Mapping[str, object] | None = ..., open_dependencies: Iterable[Dependency] | None = ..., owner: str | None = ...) -> None: ...
 
 class ModelOutline(Message):
@@ -3461,7 +3461,7 @@ class TextDataset(Message):
     """A text for language models, plain, gzip or Zstandard. The files follow one another; nothing
     is put between them. An example has the input `tokens`, [context], and the target `next`,
     [context]: the token that follows each. The loss is therefore cross_entropy, with its metric
-    perplexity. What is left at the end of the text and is no whole example is left out."""
+    perplexity. A rest at the end of the text that is no whole example is left out."""
     path: str
     """The file, or a pattern (`*.txt`) whose files are taken in the order of their names. Required,
     or `paths`. At most 4,096 bytes."""
@@ -3555,7 +3555,14 @@ class Training(Message):
     torch.channels_last does, and with them what they compute: faster on GPUs in 16 bits. Other
     kernels compute it, so that the last bits are others. For the models mnist_cnn and resnet, and
     sequential with conv2d. Default false."""
-    def __init__(self, *, epochs: int | None = ..., max_steps: int | None = ..., batch_size: int | None = ..., validation_batch_size: int | None = ..., gradient_clip_norm: float | None = ..., gradient_clip_value: float | None = ..., init_seed: int | None = ..., precision: int | str | None = ..., accumulate_steps: int | None = ..., ema_decay: float | None = ..., early_stopping: EarlyStopping | Mapping[str, object] | None = ..., restore_best: bool | None = ..., on_divergence: int | str | None = ..., cuda_graphs: bool | None = ..., channels_last: bool | None = ...) -> None: ...
+    shards: int
+    """Slices of each batch that are computed one by one, each with random numbers of its own, and
+    whose gradients are added in a fixed order. The numbers that a job computes depend on how many
+    slices there are, and not on how many processes share them. Slices differ by one example at
+    most. Layers that normalise over a batch see a slice, and their running statistics are means
+    over the slices; random changes of examples mix those of a slice. From 1 to `batch_size`, and
+    not beside accumulate_steps. Absent: the batch is computed at once."""
+    def __init__(self, *, epochs: int | None = ..., max_steps: int | None = ..., batch_size: int | None = ..., validation_batch_size: int | None = ..., gradient_clip_norm: float | None = ..., gradient_clip_value: float | None = ..., init_seed: int | None = ..., precision: int | str | None = ..., accumulate_steps: int | None = ..., ema_decay: float | None = ..., early_stopping: EarlyStopping | Mapping[str, object] | None = ..., restore_best: bool | None = ..., on_divergence: int | str | None = ..., cuda_graphs: bool | None = ..., channels_last: bool | None = ..., shards: int | None = ...) -> None: ...
 
 class EarlyStopping(Message):
     """The end of a job whose validation does not get better. The job succeeds."""
@@ -4027,7 +4034,7 @@ class Caller(Message):
     owner: str
     """Its jobs and uploads are this owner's."""
     role: int
-    """What it may do."""
+    """Its rights."""
     known_by: str
     """How that is known: `socket`, `token NAME`, `certificate`, or `nobody asked`."""
     def __init__(self, *, owner: str | None = ..., role: int | str | None = ..., known_by: str | None = ...) -> None: ...
@@ -4123,8 +4130,8 @@ class Cluster(Message):
     def __init__(self, *, mode: int | str | None = ..., workers: int | None = ..., driver: Node | Mapping[str, object] | None = ..., databricks_runtime: Presence | Mapping[str, object] | None = ..., spark: Presence | Mapping[str, object] | None = ..., capabilities: Iterable[Capability] | None = ..., gpu_source: GpuSource | Mapping[str, object] | None = ..., runner_confinement: Confinement | Mapping[str, object] | None = ...) -> None: ...
 
 class Confinement(Message):
-    """The limits of the processes that train. A runner sets them for itself before it reads a job's
-    data or model, and cannot take them back."""
+    """The limits of the processes that train. A runner, or its parent for it, sets them before it
+    reads a job's data or model, and cannot take them back."""
     landlock_abi: int
     """The ABI of Landlock that the kernel and torchd both know; 0 where Landlock is not in
     force."""
