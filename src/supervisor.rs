@@ -23,6 +23,7 @@ mod probe;
 mod python;
 mod runner;
 mod shim;
+mod spawn;
 mod stopping;
 
 use std::path::{Path, PathBuf};
@@ -43,8 +44,9 @@ pub use limits::RunnerLimits;
 pub use log::last_lines;
 pub use probe::ProbeError;
 pub use python::{PythonReport, ask_python};
-pub use runner::{RunnerHandle, RunnerKind, Start};
+pub use runner::RunnerHandle;
 pub use shim::{ShimArguments, shim};
+pub use spawn::{RunnerKind, Start};
 
 /// How runners are started.
 #[derive(Debug, Clone)]

@@ -1,6 +1,7 @@
 //! Strangers: connections over which no known caller has called yet. They are bounded in number, by
 //! origin and together. Where there are too many, the oldest is closed, of the origin that has the
-//! most of them: a client with credentials shows these with its first call, and is then no stranger any more.
+//! most of them: a client with credentials shows these with its first call, and is no stranger from
+//! then on.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};

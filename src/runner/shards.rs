@@ -119,7 +119,7 @@ impl Running {
 
     fn changed(&self) -> Result<Changed> {
         let of = |(tensor, before): (&Tensor, &Tensor)| -> Result<Option<Tensor>> {
-            // Those that nobody changes are most of them, and the mean of equal numbers may be another.
+            // Nobody changes most of them, and the mean of equal numbers may be another one.
             if tensor.f_equal(before)? {
                 return Ok(None);
             }

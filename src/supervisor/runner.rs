@@ -1,20 +1,18 @@
 //! One runner from its start, or from where we find it, to its end. All knowledge of it comes from
 //! the job's folder and the locks there, also where another daemon started it.
 
-use std::ffi::OsStr;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use super::hearing::{Heard, Silence};
 use super::leftover::{self, Alive, NotOver};
-use super::limits::RunnerLimits;
 use super::listening::Tail;
+use super::spawn::Start;
 use super::stopping::{Stop, Stopping};
-use super::{Fault, FaultKind, RunnerEvent, RunnerNews, Supervisor, environment, is_of_machine, log, shim};
+use super::{Fault, FaultKind, RunnerEvent, RunnerNews, Supervisor, log, shim};
 use crate::job::JobId;
 use crate::job::end::{EXIT_MACHINE, EXIT_STORAGE, Exit};
 use crate::journal::{JobFolder, Signature};
@@ -28,9 +26,6 @@ const LAST_LOOKS: u32 = 10;
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// Exit code of a shim that has no business here: another one is there, or the attempt is over.
 const NOT_MINE: i32 = crate::attempt::NOT_MINE as i32;
-/// Memory that the control group of a runner has besides the job's limit, in bytes: pages of
-/// libtorch's code, and of data.
-const BEYOND_RUNNER: u64 = 256 << 20;
 /// Lines of the log that go with an end.
 const TAIL_LINES: usize = 20;
 
@@ -74,26 +69,6 @@ struct Charge {
     attempt: u32,
     asked: watch::Receiver<Stop>,
     silence: Silence,
-}
-
-/// The program that runs a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RunnerKind {
-    /// torchd-runner, for a model.
-    Runner,
-    /// torchd itself, as the host of a program.
-    Host,
-}
-
-/// The way in which a runner is started.
-#[derive(Debug, Clone)]
-pub struct Start {
-    /// The program.
-    pub kind: RunnerKind,
-    /// The GPU that CUDA shows it, if any.
-    pub visible: Option<String>,
-    /// The memory that its job may take, in bytes; None for no limit.
-    pub memory_bytes: Option<u64>,
 }
 
 /// Where a runner comes from.
@@ -198,85 +173,6 @@ impl Supervisor {
         }
         told.clone_from(&why);
         self.tell(id, RunnerNews::Doubt(why)).await;
-    }
-
-    /// Starts a shim, which starts the runner.
-    fn spawn(&self, id: &JobId, folder: &JobFolder, attempt: u32, start: Start) -> Result<Child, Fault> {
-        let Start { kind, visible, memory_bytes } = start;
-        let settings = &self.settings;
-        let what = format!("{} cannot be started", settings.shim.display());
-        let search = self.libtorch();
-        if let Some(words) = search.refusal().filter(|_| kind == RunnerKind::Runner) {
-            return Err(Fault { kind: FaultKind::Machine, words });
-        }
-        let of_machine = |error: &std::io::Error| Fault { kind: FaultKind::Machine, words: format!("{what}: {error}") };
-        let group = settings.control_groups.as_ref().zip(memory_bytes).map(|(groups, bytes)| match kind {
-            // It keeps to its limit by itself, of which pages of files are no part.
-            RunnerKind::Runner => (groups.of(id), bytes.saturating_add(BEYOND_RUNNER)),
-            RunnerKind::Host => (groups.of(id), bytes),
-        });
-        let log = shim::log_for_shim(&folder.log());
-        let log = log.map_err(|error| match is_shortage(&error) {
-            true => of_machine(&error),
-            false => Fault::of("the log of the job cannot be opened", &error),
-        })?;
-        let spawned = Command::new(&settings.shim)
-            .arg("--shim")
-            .arg("--job")
-            .arg(folder.path())
-            .args(["--attempt", &attempt.to_string()])
-            .arg("--daemon-lock")
-            .arg(&settings.daemon_lock)
-            .args(["--orphan-timeout", &settings.orphan_timeout.as_secs_f64().to_string()])
-            .args(["--grace", &settings.stop_grace.as_secs_f64().to_string()])
-            .args(["--log-max-bytes", &settings.log_max_bytes.to_string()])
-            .args(settings.open_files.iter().flat_map(|count| ["--open-files".to_owned(), count.to_string()]))
-            .args(
-                match kind {
-                    RunnerKind::Runner => settings.limits,
-                    // A program has limits of its own.
-                    RunnerKind::Host => RunnerLimits::default(),
-                }
-                .arguments(),
-            )
-            .args(group.iter().flat_map(|(path, bytes)| {
-                [
-                    OsStr::new("--control-group").to_owned(),
-                    path.into(),
-                    "--memory-bytes".into(),
-                    bytes.to_string().into(),
-                ]
-            }))
-            .args(settings.group_reads.then_some("--group-reads"))
-            .args(match kind {
-                RunnerKind::Runner => &[][..],
-                RunnerKind::Host => &["--host"],
-            })
-            .arg("--runner")
-            .arg(match kind {
-                RunnerKind::Runner => &settings.program,
-                RunnerKind::Host => &settings.shim,
-            })
-            .env_clear()
-            .envs(match kind {
-                RunnerKind::Runner => environment::of_runner(std::env::vars_os(), search.folder()),
-                RunnerKind::Host => environment::of_host(std::env::vars_os(), &settings.program_environment),
-            })
-            .envs(visible.filter(|_| kind == RunnerKind::Runner).into_iter().flat_map(|visible| {
-                // A host takes the GPU from its order, and a program brings its own libraries.
-                environment::of_gpu(visible, folder)
-            }))
-            .current_dir(folder.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            // A terminal that ends the daemon does not end it.
-            .process_group(0)
-            .spawn();
-        spawned.map_err(|error| match is_of_machine(&error, folder.path()) {
-            true => of_machine(&error),
-            false => Fault::of(&what, &error),
-        })
     }
 
     /// Follows a runner until nobody looks after it any more and it is gone, says that its attempt
@@ -449,7 +345,7 @@ mod tests {
 
     use super::*;
     use crate::journal::ExitNote;
-    use crate::supervisor::RunnerSettings;
+    use crate::supervisor::{RunnerLimits, RunnerSettings};
 
     fn supervisor() -> (Supervisor, mpsc::Receiver<RunnerEvent>) {
         let (events, told) = mpsc::channel(8);
