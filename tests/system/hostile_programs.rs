@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -240,7 +240,12 @@ async fn memory_counts_with_what_a_program_has_forked_off_and_each_process_has_i
 #[tokio::test]
 async fn the_kernel_keeps_a_program_to_its_memory_where_its_host_cannot() {
     let root = tempfile::tempdir().unwrap();
-    let daemon = setup(root.path()).set("jobs.control_groups", "true").start();
+    let delegated = Delegated::make();
+    let mut setup = setup(root.path()).set("jobs.control_groups", "true");
+    if let Some(Delegated(group)) = &delegated {
+        setup = setup.shell(&format!("echo $$ > {}/daemon/cgroup.procs", group.display()));
+    }
+    let daemon = setup.start();
     let cluster = daemon.system().await.get_cluster(v1::GetClusterRequest {}).await.unwrap().into_inner();
     let groups = cluster.capabilities.into_iter().find(|capability| capability.name == "control_groups").unwrap();
     let works = if groups.available { Ok(()) } else { Err(groups.reason) };
@@ -274,6 +279,31 @@ async fn the_kernel_keeps_a_program_to_its_memory_where_its_host_cannot() {
     let end = daemon.watch_to_end(&job.name).await.end.unwrap();
     assert_eq!(end.reason(), JobEndReason::OutOfMemory, "{end:?}");
     assert!(!Path::new(folder).exists(), "the group outlives its job");
+    drop(daemon);
+}
+
+/// A control group of version 2 in which a daemon is alone, as systemd makes one for a unit.
+struct Delegated(PathBuf);
+
+impl Delegated {
+    /// None where control groups are of version 1, or none can be made.
+    fn make() -> Option<Self> {
+        let top = Path::new("/sys/fs/cgroup");
+        // With version 1 this is a folder of another file system.
+        fs::metadata(top.join("cgroup.controllers")).ok()?;
+        fs::write(top.join("cgroup.subtree_control"), "+memory").ok()?;
+        let group = Self(top.join(format!("torchd-test-delegated-{}", std::process::id())));
+        fs::create_dir_all(group.0.join("daemon")).ok()?;
+        Some(group)
+    }
+}
+
+impl Drop for Delegated {
+    fn drop(&mut self) {
+        for group in [self.0.join("daemon"), self.0.clone()] {
+            let _ = fs::remove_dir(group);
+        }
+    }
 }
 
 #[tokio::test]
