@@ -186,7 +186,7 @@ impl Access {
         refusal
     }
 
-    /// In whose name a call is made. Credentials decide before the connection does: a client that
+    /// The caller of a call. Credentials decide before the connection does: a client that
     /// shows some wants to be known by them.
     async fn identify(
         &self,

@@ -40,7 +40,7 @@ class Credentials:
                 raise ValueError(f"{place.told}: the connection would not be encrypted, and others could read the token; https:// is right")
         elif not place.is_tls and not token:
             port = place.loopback_port or 0
-            # Asked for each call: a channel connects again by itself, and another user may listen by then.
+            # Asked for each call: a channel connects again by itself, when another user may listen.
             return lambda: of_this_machine(port)
         return lambda: (None, _bearer(token))
 

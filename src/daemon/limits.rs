@@ -1,7 +1,7 @@
 //! The resource limits of the process. The daemon raises its limit of descriptors to the hard
 //! limit: the usual 1024 is meant for programs that use select(2), and each watcher and runner
-//! costs the daemon some. Runners keep the usual limit. Neither the daemon nor what it starts writes
-//! core files: its memory holds data and tokens.
+//! costs the daemon some. Runners keep the usual limit. Neither the daemon nor its children write
+//! core files: their memory holds data and tokens.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 

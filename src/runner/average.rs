@@ -1,7 +1,7 @@
 //! The exponential moving average of weights, as `torch.optim.swa_utils.AveragedModel` keeps it
 //! with `get_ema_multi_avg_fn` and `use_buffers=True`.
 
-use tch::{TchError, Tensor};
+use tch::Tensor;
 use torchd::exported::arithmetic::Number;
 use torchd::job::spec::average_name;
 use torchd::tensor_file::Values;
@@ -9,7 +9,7 @@ use torchd::tensor_file::Values;
 use crate::dispatcher::{Argument, Call, Handle};
 use crate::failure::Result;
 use crate::model::Network;
-use crate::stateful::{Stateful, Tensors};
+use crate::stateful::{Stateful, Tensors, copy};
 
 /// Averages of the parameters of a network and of its buffers of floats. The other buffers are
 /// those of the network as it is, and so are masks, since infinities have no average (PyTorch makes
@@ -70,12 +70,6 @@ impl Average {
         }
         Ok(())
     }
-}
-
-fn copy(tensor: &Tensor) -> std::result::Result<Tensor, TchError> {
-    let mut copy = tensor.f_empty_like()?;
-    copy.f_copy_(tensor)?;
-    Ok(copy)
 }
 
 impl Stateful for Average {

@@ -40,8 +40,8 @@ trait Rule {
     /// The value.
     fn value(&mut self, sums: &[&Tensor]) -> Result<Finding>;
 
-    /// Adds the sums of another one to these. Of metrics that keep something besides sums, which are
-    /// of validation alone, it is not asked.
+    /// Adds the sums of another one to these. Never called for metrics that keep something besides
+    /// sums: those are of validation alone.
     fn merge(&self, sums: &mut [&mut Tensor], others: &[&Tensor]) -> Result<()> {
         sums.iter_mut().zip(others).try_for_each(|(sum, other)| Ok(sum.f_add_(other).map(drop)?))
     }

@@ -5,12 +5,13 @@
 //! Layers that normalise over a batch see a slice. Running statistics begin anew at each slice from
 //! those before the step, and become the mean over the slices.
 
-use tch::{Kind, TchError, Tensor};
+use tch::{Kind, Tensor};
 
 use crate::failure::{Failure, Result};
 use crate::feed::{Batch, Examples};
 use crate::model::{Mode, Network};
 use crate::seed::{Stream, derive};
+use crate::stateful::copy;
 use crate::step::{Compared, Computed, Over, added};
 use crate::train::Training;
 
@@ -96,10 +97,9 @@ type Changed = Vec<Option<Tensor>>;
 
 impl Running {
     fn of(network: &dyn Network) -> Result<Self> {
-        let learned: Vec<&str> = network.parameters().named().map(|(name, _)| name).collect();
         let mut tensors = Vec::new();
-        network.save(&mut |name, tensor| {
-            if !learned.contains(&name) {
+        network.save(&mut |_, tensor| {
+            if !tensor.requires_grad() {
                 tensors.push(tensor.detach());
             }
             Ok(())
@@ -233,12 +233,6 @@ impl Slice {
             running: tch::no_grad(|| all.add(self.running, other.running))?,
         })
     }
-}
-
-fn copy(tensor: &Tensor) -> std::result::Result<Tensor, TchError> {
-    let mut copy = tensor.detach().f_empty_like()?;
-    copy.f_copy_(&tensor.detach())?;
-    Ok(copy)
 }
 
 #[cfg(test)]

@@ -126,6 +126,14 @@ pub(crate) fn laid_out_like(other: &Tensor, tensor: Tensor) -> std::result::Resu
     Ok(copy)
 }
 
+/// A copy of a tensor that lies in memory as it does, without gradients.
+pub(crate) fn copy(tensor: &Tensor) -> std::result::Result<Tensor, TchError> {
+    let tensor = tensor.detach();
+    let mut copy = tensor.f_empty_like()?;
+    copy.f_copy_(&tensor)?;
+    Ok(copy)
+}
+
 /// A number of 64 bits on a device, to sum up in.
 pub(crate) fn zero(device: tch::Device) -> std::result::Result<Tensor, TchError> {
     Tensor::f_zeros([], (Kind::Double, device))

@@ -14,8 +14,8 @@ use crate::stateful::{Stateful, Tensors, zero};
 /// Sums since the last scalars. They stay on the device, so that a step on a GPU waits for nothing.
 pub(crate) struct Sums {
     pub(crate) loss: Tensor,
-    /// The metrics by shard: each takes in the slices of one, so that the order of additions is that
-    /// of the shards. One set of them where steps are not computed in shards.
+    /// The metrics by shard: each takes in the slices of one shard, so that the order of additions
+    /// is fixed. One set of them where steps are not computed in shards.
     lanes: Vec<Vec<Metric>>,
     pub(crate) examples: u64,
     /// Time spent training, without validation and checkpoints, for the examples of this attempt.

@@ -114,7 +114,7 @@ where
                 let mut end = caller.and_then(access::end_of);
                 let called = inner.call(request);
                 let answer = match end.as_mut() {
-                    // What such a call does it does before its answer begins.
+                    // Such a call does its work before its answer begins.
                     Some(end) if kind == "client_stream" => tokio::select! {
                         answer = called => answer?,
                         status = end => status.into_http(),

@@ -128,7 +128,7 @@ class Connecting(WithDaemon):
             (own / "token").write_text("found\n")
             with mock.patch.dict(os.environ, {"HOME": home}), torchd.connect(place) as client:
                 client.cluster()
-                # Another socket listens on the port by now: that of another user, and a daemon's again.
+                # Another socket listens by now: that of another user, and a daemon's again.
                 for listener in [(4_000_000_001, 7), (os.geteuid(), 8)]:
                     with mock.patch.object(credentials, "listening", lambda port: listener):
                         client.cluster()

@@ -13,8 +13,8 @@ pub struct Recipe {
     pub precision: Precision,
     /// Parts that a training step computes one after the other; 0 and 1 for the whole at once.
     pub accumulate_steps: u32,
-    /// Slices of a batch that are computed one by one, and added in a fixed order; None for the whole
-    /// at once.
+    /// Slices of a batch that are computed one by one, and added in a fixed order; None for the
+    /// whole at once.
     pub shards: Option<u32>,
     /// Share of the averaged weights that each step keeps; None where nothing is averaged.
     pub ema_decay: Option<f64>,
