@@ -23,6 +23,7 @@ mod feed;
 mod graph;
 mod inputs;
 mod layer;
+mod library;
 mod loss;
 mod lr_range;
 mod memory;

@@ -1,19 +1,18 @@
 //! The library that captures CUDA graphs, `libtorchd_graphs.so`: found beside the runner, and
 //! opened where libtorch's CUDA half is. `graphs.h` documents its functions.
 
-use std::ffi::{CStr, c_char, c_int};
-use std::path::{Path, PathBuf};
+use std::ffi::{c_char, c_int};
 use std::ptr::NonNull;
 
-use libloading::os::unix::{self, RTLD_LOCAL, RTLD_NOW};
+use libloading::os::unix;
 use tch::{Device, TchError};
 
 use super::Recorder;
 use crate::failure::Result;
-use crate::probe::libtorch_version;
+use crate::library::{Wanted, told};
 
-/// Its file.
-const NAME: &str = "libtorchd_graphs.so";
+const WANTED: Wanted =
+    Wanted { file: "libtorchd_graphs.so", target: "cuda-graphs", built_for: "torchd_graphs_built_for\0" };
 
 /// The library, or why there is none.
 pub(crate) type Found = std::result::Result<Library, String>;
@@ -39,31 +38,8 @@ pub(crate) struct Library {
 impl Library {
     /// Opens it, after libtorch's CUDA half, whose symbols it takes.
     pub(crate) fn open() -> Found {
-        let program = std::env::current_exe().map_err(|error| format!("the runner cannot tell its place: {error}"))?;
-        Self::open_in(&places(&program), &libtorch_version())
-    }
-
-    /// Opens the first one in these folders, for that version of libtorch.
-    fn open_in(folders: &[PathBuf], libtorch: &str) -> Found {
-        let Some(path) = folders.iter().map(|folder| folder.join(NAME)).find(|path| path.exists()) else {
-            let places: Vec<_> = folders.iter().map(|folder| folder.display().to_string()).collect();
-            return Err(format!(
-                "{NAME} is needed, and is not in {}; `make cuda-graphs` builds it",
-                places.join(" or ")
-            ));
-        };
-        let bad = |what: &dyn std::fmt::Display| format!("{} cannot be used: {what}", path.display());
-        // SAFETY: it is ours; its initialisers make an empty text and nothing else.
-        let library =
-            unsafe { unix::Library::open(Some(&path), RTLD_NOW | RTLD_LOCAL) }.map_err(|error| bad(&error))?;
-        // SAFETY: the signatures are those of `graphs.h`.
-        let (found, built_for) = unsafe { (Self::of(&library), version(&library)) };
-        let (found, built_for) = (found.map_err(|error| bad(&error))?, built_for.map_err(|error| bad(&error))?);
-        if built_for != libtorch {
-            return Err(bad(&format!("it is built for libtorch {built_for}, and this is {libtorch}")));
-        }
-        std::mem::forget(library);
-        Ok(found)
+        // SAFETY: the signatures are those of `graphs.h`, and it is never closed.
+        WANTED.open(|library| unsafe { Self::of(library) })
     }
 
     /// Its functions.
@@ -103,28 +79,8 @@ impl Library {
 
     fn failure(&self) -> TchError {
         // SAFETY: the text ends with a null byte and lives until this thread's next failure.
-        let text = unsafe { CStr::from_ptr((self.error)()) };
-        TchError::Torch(text.to_string_lossy().into_owned())
+        unsafe { told(self.error) }
     }
-}
-
-/// The version of libtorch that it was built for.
-///
-/// # Safety
-/// The library has that function with this signature.
-unsafe fn version(library: &unix::Library) -> std::result::Result<String, libloading::Error> {
-    // SAFETY: the caller's promise; the text is a constant that ends with a null byte.
-    unsafe {
-        let tell = library.get::<unsafe extern "C" fn() -> *const c_char>(b"torchd_graphs_built_for\0")?;
-        Ok(CStr::from_ptr(tell()).to_string_lossy().into_owned())
-    }
-}
-
-/// The folders in which it may lie: that of the runner, and that of an installation.
-fn places(program: &Path) -> Vec<PathBuf> {
-    let beside = program.parent().unwrap_or(Path::new("/"));
-    let installed = beside.parent().map(|top| top.join("lib/torchd"));
-    [Some(beside.to_owned()), installed].into_iter().flatten().collect()
 }
 
 /// Graphs that the library has captured.
@@ -161,25 +117,5 @@ impl Drop for Graphed {
     fn drop(&mut self) {
         // SAFETY: they were made by `torchd_graphs_new`, and are freed once.
         unsafe { (self.library.free)(self.graphs.as_ptr()) }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_library_that_is_not_there_or_not_one_is_told_with_its_place() {
-        let folder = tempfile::tempdir().unwrap();
-        let bin = folder.path().join("bin");
-        std::fs::create_dir(&bin).unwrap();
-        let folders = places(&bin.join("torchd-runner"));
-        assert_eq!(folders, [bin.clone(), folder.path().join("lib/torchd")]);
-        let told = Library::open_in(&folders, "2.11.0").unwrap_err();
-        let right = format!("{NAME} is needed, and is not in {} or ", bin.display());
-        assert!(told.starts_with(&right) && told.ends_with("`make cuda-graphs` builds it"), "{told}");
-        std::fs::write(bin.join(NAME), "no library").unwrap();
-        let told = Library::open_in(&folders, "2.11.0").unwrap_err();
-        assert!(told.starts_with(&format!("{} cannot be used: ", bin.join(NAME).display())), "{told}");
     }
 }
