@@ -85,6 +85,7 @@ mod tests {
             let lease = Lease { device: LeasedDevice::Cpu, cpu_threads: 1, gpu: None };
             let order = Order {
                 attempt,
+                rank: None,
                 lease,
                 inputs: job.inputs.clone(),
                 nvml_library: None,

@@ -21,6 +21,7 @@ mod listening;
 mod log;
 mod probe;
 mod python;
+mod ranks;
 mod runner;
 mod shim;
 mod spawn;
@@ -36,6 +37,7 @@ use tokio::sync::mpsc;
 use crate::job::JobId;
 use crate::job::end::Exit;
 use crate::journal::{Batch, ProgressFold};
+use crate::proto::v1::RunnerEnded;
 use crate::shortage::is_shortage;
 pub use control_group::ControlGroups;
 pub use dry_run::DryRunError;
@@ -118,6 +120,10 @@ pub enum RunnerNews {
         fault: Option<Fault>,
         /// The last lines of its log.
         log_tail: Vec<String>,
+        /// Its last word, if it had one.
+        said: Option<RunnerEnded>,
+        /// The rank that is the cause, of several.
+        rank: u32,
     },
 }
 

@@ -15,6 +15,9 @@ use crate::proto::{json, v1};
 pub struct Order {
     /// Which attempt, from 1. A runner that was started for another one leaves at once.
     pub attempt: u32,
+    /// Which of several ranks it is for; None for a runner that is alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rank: Option<Rank>,
     /// Its part of the machine.
     pub lease: Lease,
     /// The files to read.
@@ -47,6 +50,16 @@ impl Order {
     pub fn accepts_other_data(&self, step: u64) -> bool {
         self.accepted_data_at.is_some_and(|accepted| step <= accepted)
     }
+}
+
+/// A rank among those of its job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rank {
+    /// Which one, from 0. The first leads.
+    pub rank: u32,
+    /// How many there are.
+    pub count: u32,
 }
 
 fn no_limit() -> u64 {

@@ -153,6 +153,7 @@ fn is_retried(reason: JobEndReason) -> bool {
         | JobEndReason::GpuLost
         | JobEndReason::Storage
         | JobEndReason::Stalled
+        | JobEndReason::PeerLost
         // Only its user knows whether it would do the same again.
         | JobEndReason::ProgramFailed => true,
         // The same data, the same numbers, the same program: the same end.

@@ -91,6 +91,36 @@ impl JobFolder {
         self.path.join("job.json")
     }
 
+    /// The folder of a rank besides the first: its lock, its orders, its journal and its log.
+    pub fn rank(&self, rank: u32) -> Self {
+        Self { path: self.ranks().join(rank.to_string()) }
+    }
+
+    /// The folder of the job, where this is that of a rank besides the first.
+    pub fn of_rank(&self) -> Self {
+        Self { path: self.path.ancestors().nth(2).unwrap_or(&self.path).to_owned() }
+    }
+
+    /// The folders of ranks.
+    fn ranks(&self) -> PathBuf {
+        self.path.join("ranks")
+    }
+
+    /// The file by which the ranks of an attempt find each other.
+    pub fn meeting(&self, attempt: u32) -> PathBuf {
+        self.ranks().join(format!("meeting-{attempt}"))
+    }
+
+    /// Makes the folders of that many ranks for another attempt, and removes the meetings of those
+    /// before.
+    pub fn prepare_ranks(&self, count: u32) -> io::Result<()> {
+        if count > 1 {
+            fs::create_dir_all(self.ranks())?;
+            remove_from(&self.ranks(), |name| name.starts_with("meeting-"))?;
+        }
+        (1..count).try_for_each(|rank| fs::create_dir_all(self.rank(rank).path.join("attempts")))
+    }
+
     /// The order of one attempt.
     pub fn order(&self, attempt: u32) -> PathBuf {
         self.path.join("attempts").join(format!("{attempt}.json"))

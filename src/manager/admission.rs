@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::file_work::{self, FileWork, Limits};
 use super::known_data::KnownData;
-use super::resources::{host_memory, judge_memory, owner_of_memory, place};
+use super::resources::{host_memory, judge_memory, judge_ranks, owner_of_memory, place};
 use super::staging::Copies;
 use super::trained::{self, Trained};
 use super::warm_start::{self, Warm};
@@ -190,7 +190,9 @@ fn judge(
         }
         _ => Vec::new(),
     };
-    place(&mut resources, cpu_slots, no_gpu, &mut wrong);
+    judge_ranks(resources, &probe.no_ranks, &mut wrong);
+    let in_shards = demands.recipe.shards.is_some() || resources.rank_count() > 1;
+    place(&mut resources, cpu_slots, no_gpu, in_shards, &mut wrong);
     resources.thread_wait.get_or_insert(settings.thread_wait);
     judge_memory(resources, slots, &mut wrong);
     let (train_set, validation_set) = (train.as_ref().map(Judged::set), validation.as_ref().map(Judged::set));
@@ -303,7 +305,7 @@ fn judge_program(
     let no_gpu = slots.is_empty().then_some("NVML tells of no GPU");
     let owner = owner_of_memory(resources, settings);
     host_memory(resources, settings, &owner, &mut wrong);
-    place(&mut resources, settings.cpu_slots, no_gpu, &mut wrong);
+    place(&mut resources, settings.cpu_slots, no_gpu, false, &mut wrong);
     judge_memory(resources, slots, &mut wrong);
     let mirror = judge_mirror(message, settings, &mut wrong);
     let launch = spec.as_ref().and_then(Spec::program);

@@ -11,7 +11,7 @@ use super::task::{Task, blocking};
 use crate::fault;
 use crate::job::Job;
 use crate::job::end::{self, StopCause, Verdict};
-use crate::job::order::{Lease, Order};
+use crate::job::order::{Lease, Order, Rank};
 use crate::job::retry;
 use crate::job::state::{Event, Outcome, State};
 use crate::journal::{JobFolder, JobLock, ProgressFold, Signature, Survey, cut_torn_end, is_held};
@@ -51,9 +51,11 @@ impl Task {
         fault::point("job-assigned");
         live.lease = Some(lease.clone());
         live.gpu_events = self.watcher.events().newest();
+        let ranks = live.job.spec.resources.rank_count();
         let visible = lease.gpu.as_ref().map(|gpu| gpu.visible.clone());
         let order = Order {
             attempt,
+            rank: (ranks > 1).then_some(Rank { rank: 0, count: ranks }),
             lease,
             inputs: live.job.inputs.clone(),
             nvml_library: self.settings.nvml_library.clone(),
@@ -69,6 +71,13 @@ impl Task {
         let write = move || {
             // Nobody writes there now.
             let log_begins = std::fs::metadata(to.log()).map_or(0, |log| log.len());
+            to.prepare_ranks(ranks)?;
+            for rank in 1..ranks {
+                let folder = to.rank(rank);
+                let log_begins = std::fs::metadata(folder.log()).map_or(0, |log| log.len());
+                let rank = Some(Rank { rank, count: ranks });
+                folder.write_order(&Order { log_begins, rank, ..order.clone() })?;
+            }
             to.write_order(&Order { log_begins, ..order })
         };
         if let Err(error) = blocking(write).await {
@@ -87,7 +96,7 @@ impl Task {
         }
         live.begins(Instant::now());
         let kind = if live.job.spec.program().is_some() { RunnerKind::Host } else { RunnerKind::Runner };
-        let start = Start { kind, visible, memory_bytes: live.job.spec.resources.memory_limit_bytes };
+        let start = Start { kind, visible, memory_bytes: live.job.spec.resources.memory_limit_bytes, ranks };
         live.runner = Some(self.supervisor.start(live.job.id.clone(), place, attempt, start));
         fault::point("shim-started");
         Ok(())
@@ -125,7 +134,7 @@ impl Task {
         live.stop = live.job.course.stop;
         self.find_beginning(live).await;
         tracing::info!(job.id = %live.job.id, attempt, "looking after the runner of an earlier daemon");
-        let runner = self.supervisor.adopt(live.job.id.clone(), place, attempt);
+        let runner = self.supervisor.adopt(live.job.id.clone(), place, attempt, live.job.spec.resources.rank_count());
         if live.stop.is_some() {
             runner.stop();
         }

@@ -243,7 +243,7 @@ impl Task {
             owner: job.owner.clone(),
             priority: job.spec.priority,
             // The machine may have become smaller since the job was taken.
-            cpu_threads: resources.cpu_threads.unwrap_or(1).min(self.settings.cpu_slots),
+            cpu_threads: resources.slots().unwrap_or(1).min(self.settings.cpu_slots),
             gpu: (resources.gpu_count == Some(1)).then_some(GpuWish { memory_bytes: resources.gpu_memory_bytes }),
         }
     }

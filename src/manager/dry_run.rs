@@ -51,6 +51,7 @@ impl Manager {
         let folder = JobFolder::new(path.to_owned());
         let order = Order {
             attempt: 1,
+            rank: None,
             lease: Lease { device: LeasedDevice::Cpu, cpu_threads: 1, gpu: None },
             inputs: admitted.inputs.clone(),
             nvml_library: None,

@@ -17,7 +17,8 @@ impl Task {
         let LeftAlone { id, why, is_unread, stray } = &left;
         tracing::error!(job.id = %id, stray, is_unread, "the job is left alone, as {why}");
         if let Some(attempt) = stray {
-            self.supervisor.adopt(id.clone(), self.folder(id), *attempt).stop();
+            // Its other ranks end with the first.
+            self.supervisor.adopt(id.clone(), self.folder(id), *attempt, 1).stop();
         }
         let row = match self.store.get(id.clone()).await {
             // There is no job to show.

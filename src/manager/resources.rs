@@ -46,8 +46,23 @@ pub(super) fn judge_memory(resources: Resources, slots: &[GpuSlot], wrong: &mut 
     }
 }
 
-/// Decides which part of this machine the job will take. `no_gpu` is why it can be no GPU.
-pub(super) fn place(resources: &mut Resources, cpu_slots: u32, no_gpu: Option<&str>, wrong: &mut Violations) {
+/// Whether this machine can start several ranks.
+pub(super) fn judge_ranks(resources: Resources, no_ranks: &str, wrong: &mut Violations) {
+    let ranks = resources.rank_count();
+    if ranks > 1 && !no_ranks.is_empty() {
+        wrong.add("resources.ranks", format!("is {ranks}, and a job has one rank on this machine: {no_ranks}"));
+    }
+}
+
+/// Decides which part of this machine the job will take. `no_gpu` is why it can be no GPU;
+/// `in_shards` whether its batches are computed slice by slice.
+pub(super) fn place(
+    resources: &mut Resources,
+    cpu_slots: u32,
+    no_gpu: Option<&str>,
+    in_shards: bool,
+    wrong: &mut Violations,
+) {
     let wants_gpu = resources.device == Device::Cuda || resources.gpu_count == Some(1);
     let has_gpu = no_gpu.is_none();
     if let Some(reason) = no_gpu.filter(|_| wants_gpu) {
@@ -56,14 +71,25 @@ pub(super) fn place(resources: &mut Resources, cpu_slots: u32, no_gpu: Option<&s
         wrong
             .add(field, format!("{asked}, and CUDA does not work on this machine: {reason}; use device = cpu or auto"));
     }
-    let on_gpu = wants_gpu || (resources.device == Device::Auto && resources.gpu_count.is_none() && has_gpu);
+    let may_have_gpu = resources.device == Device::Auto && resources.gpu_count.is_none() && resources.rank_count() == 1;
+    let on_gpu = wants_gpu || (may_have_gpu && has_gpu);
     resources.gpu_count = Some(u32::from(on_gpu));
+    let ranks = *resources.ranks.get_or_insert(1);
     match resources.cpu_threads {
+        Some(threads) if ranks > 1 && threads.saturating_mul(ranks) > cpu_slots => {
+            let found =
+                format!("is {threads} for each of {ranks} ranks; jobs may take {cpu_slots} cores on this machine");
+            wrong.add("resources.cpu_threads", found);
+        }
+        None if ranks > cpu_slots => {
+            let found = format!("is {ranks}; jobs may take {cpu_slots} cores on this machine, and each rank takes one");
+            wrong.add("resources.ranks", found);
+        }
         Some(threads) if threads > cpu_slots => {
             wrong
                 .add("resources.cpu_threads", format!("is {threads}; jobs may take {cpu_slots} cores on this machine"));
         }
         Some(_) => {}
-        None => resources.cpu_threads = Some(if on_gpu { 1 } else { cpu_slots }),
+        None => resources.cpu_threads = Some(if on_gpu || in_shards { 1 } else { cpu_slots }),
     }
 }

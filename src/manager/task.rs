@@ -315,10 +315,10 @@ impl Task {
                 live.doubts(why);
                 Ok(())
             }
-            RunnerNews::Ended { exit, fault, log_tail } => {
+            RunnerNews::Ended { exit, fault, log_tail, said, rank } => {
                 let attempt = live.job.attempt;
                 let is_started = live.fold.started(attempt).is_some();
-                let mut verdict = end::judge(exit, live.fold.ended(attempt), live.stop, is_started);
+                let mut verdict = end::judge(exit, said.as_ref(), live.stop, is_started);
                 verdict = end::no_memory(verdict, exit, &log_tail);
                 if live.job.spec.program().is_some() && landlock_abi().is_ok() {
                     verdict = end::denied(verdict, &log_tail);
@@ -333,7 +333,7 @@ impl Task {
                 }
                 // The end that the runner reported, and the stop that a user asked for, hold
                 // whatever else is wrong.
-                let said = live.fold.ended(attempt).map(v1::RunnerEnded::reason);
+                let said = said.as_ref().map(v1::RunnerEnded::reason);
                 let is_settled = matches!(verdict.outcome, Outcome::Finished | Outcome::Cancelled | Outcome::Paused)
                     || verdict.reason == v1::JobEndReason::MaxDuration
                     || said.is_some_and(|said| said != v1::JobEndReason::Interrupted);
@@ -363,6 +363,9 @@ impl Task {
                 {
                     let message = format!("somebody has removed {} while the job ran", folder.path().display());
                     verdict = Verdict { outcome: Outcome::Failed, reason: v1::JobEndReason::Interrupted, message };
+                }
+                if rank > 0 {
+                    verdict.message = format!("rank {rank}: {}", verdict.message);
                 }
                 if let Some(fault) = self.gpu_fault(&live) {
                     verdict = end::gpu_lost(verdict, &fault);

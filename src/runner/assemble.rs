@@ -135,6 +135,7 @@ pub(crate) fn assemble(
         sums: Sums::new(Vec::new(), device)?,
         attempt: order.attempt,
         context: context(device, order),
+        ranks: None,
         trained_on,
         meter: None,
     };

@@ -27,9 +27,10 @@ use torchd::journal::{
     Checkpoint, FileSum, JobFolder, Manifest, checkpoints, set_aside, sync_folder, write_whole, write_whole_by,
 };
 use torchd::proto::v1::{CheckpointSaved, JobEndReason};
+use torchd::sha256::Sha256;
 use torchd::tensor_file::{self, Values, pt};
 
-pub(crate) use self::load::{Loaded, best_good, best_value, judge, newest_good};
+pub(crate) use self::load::{Loaded, at, best_good, best_value, judge, newest_good};
 #[cfg(test)]
 pub(crate) use self::load::{load_weights, tensors};
 use crate::failure::{Failure, Result};
@@ -136,6 +137,14 @@ impl Snapshot {
         out.flush()
     }
 
+    /// A checksum of all names and values.
+    pub(crate) fn add_to(&self, digest: &mut Sha256) {
+        for Saved { name, bytes, .. } in &self.0 {
+            digest.update(name.as_bytes());
+            digest.update(bytes);
+        }
+    }
+
     /// A safetensors file.
     fn encode(&self) -> io::Result<Vec<u8>> {
         let views = self
@@ -239,6 +248,17 @@ impl Saver {
             }
         })?;
         Ok(Self { requests: Some(requests), saved, waiting: 0, newest: None, thread: Some(thread) })
+    }
+
+    /// One for a rank whose checkpoints another one writes.
+    pub(crate) fn idle() -> Self {
+        let (_, saved) = sync_channel(1);
+        Self { requests: None, saved, waiting: 0, newest: None, thread: None }
+    }
+
+    /// Another rank writes the checkpoint of that step.
+    pub(crate) fn leave(&mut self, step: u64) {
+        self.newest = Some(step);
     }
 
     /// Hands a checkpoint over. Those before have to be finished.

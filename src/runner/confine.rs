@@ -61,14 +61,16 @@ const LIMITS: [(ABI, &str, &str); 9] = [
 type Rules = Vec<(BitFlags<AccessFs>, Vec<PathBuf>)>;
 
 /// Keeps this process to its job, as far as the kernel can, and tells the log what it cannot.
-/// `data` are folders with data of the job.
-pub(crate) fn confine(folder: &JobFolder, order: &Order, data: &[Arc<Folder>]) {
+/// `data` are folders with data of the job; `also` is another one that it may read.
+pub(crate) fn confine(folder: &JobFolder, also: Option<&Path>, order: &Order, data: &[Arc<Folder>]) {
     // Rules hold for the thread that asks, and for those that it starts.
     let threads = fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
     if threads != 1 {
         tracing::warn!("{threads} threads ran before the runner was confined; those of libraries are not covered");
     }
-    let Confinement { missing, .. } = enforce(&allowed(folder, order), data);
+    let mut allowed = allowed(folder, order);
+    allowed.push((READ, also.into_iter().map(Path::to_owned).collect()));
+    let Confinement { missing, .. } = enforce(&allowed, data);
     if !missing.is_empty() {
         tracing::warn!("the kernel does not enforce every limit of a runner: {}", missing.join("; "));
     }
@@ -204,6 +206,7 @@ mod tests {
         let train = Files::Idx(idx::Files { images: "/nowhere/i".into(), labels: Some("/nowhere/l".into()) });
         Order {
             attempt: 1,
+            rank: None,
             lease: Lease { device: LeasedDevice::Cpu, cpu_threads: 1, gpu },
             inputs: DataInputs { train, validation: None, outline: None, memory_bytes: None }.into(),
             nvml_library: None,

@@ -110,7 +110,8 @@ impl Training {
             report.checkpoint(saved)?;
         }
         let by = self.work.checkpoints.keep_best.and_then(|best| best.by);
-        let Some(loaded) = checkpoint::best_good(&self.folder, by)? else { return Err(failure) };
+        let loaded = self.found_by_first(|| checkpoint::best_good(&self.folder, by))?;
+        let Some(loaded) = loaded else { return Err(failure) };
         let from = loaded.manifest.place.step;
         let validation_due = self.validation_due;
         self.restore(loaded)?;

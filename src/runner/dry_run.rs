@@ -55,7 +55,7 @@ fn try_run(folder: &JobFolder, most_memory_bytes: u64) -> Result<DryRun> {
     let order = folder.read_order(1).map_err(Failure::storage("the order cannot be read"))?;
     let message = folder.read_spec().map_err(Failure::storage("the spec cannot be read"))?;
     let inputs = open_inputs(&order);
-    confine(folder, &order, &folders(&inputs));
+    confine(folder, None, &order, &folders(&inputs));
     tch::set_num_threads(1);
     tch::set_num_interop_threads(1);
     let spec = Spec::stored(&message).map_err(internal)?;

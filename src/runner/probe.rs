@@ -6,6 +6,7 @@ use torchd::job::probe::{Found, ProbeReport};
 use crate::confine;
 use crate::cuda::{self, Absent, Cuda};
 use crate::dispatcher;
+use crate::ranks;
 use crate::{FAILURE, SUCCESS};
 
 /// The version of libtorch that tch 0.24.0 binds. (tch-rs, README)
@@ -34,6 +35,7 @@ pub(crate) fn probe() -> u8 {
         cudnn: library_of_cuda("libcudnn.so", is_loaded, cudnn_version),
         nccl: library_of_cuda("libnccl.so", is_loaded, nccl_version),
         built_for: BUILT_FOR.into(),
+        no_ranks: ranks::probe().err().unwrap_or_default(),
         // Last: nothing could be looked for afterwards.
         confinement: confine::probe(),
     };

@@ -91,7 +91,7 @@ impl Journal {
         let journal = self.clone();
         let beat = move || {
             while ends.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
-                if stop.is_asked() {
+                if stop.is_heard() {
                     journal.shared().beat(patience);
                 }
             }

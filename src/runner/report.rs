@@ -36,6 +36,8 @@ pub(crate) struct Report {
     event_bytes: u64,
     told: Instant,
     told_examples: u64,
+    /// Whether another rank tells what is the same on all of them.
+    is_quiet: bool,
     /// How long the loop has waited for the data that it waits for, or last waited for.
     waited: Duration,
 }
@@ -48,6 +50,7 @@ impl Report {
             event_bytes: u64::MAX,
             told: Instant::now(),
             told_examples: 0,
+            is_quiet: false,
             waited: Duration::ZERO,
         }
     }
@@ -56,6 +59,11 @@ impl Report {
     pub(crate) fn write_events(&mut self, events: EventFileWriter, most_bytes: u64) {
         self.event_bytes = most_bytes;
         self.events = Some(events);
+    }
+
+    /// Leaves it to another rank to tell what is the same on all of them.
+    pub(crate) fn keep_quiet(&mut self) {
+        self.is_quiet = true;
     }
 
     /// The journal, for the thread that reports that the runner lives.
@@ -72,6 +80,9 @@ impl Report {
     /// Values at a step, in order, after that many examples of training. The event file holds steps
     /// in 63 bits, which the spec's rules promise.
     pub(crate) fn scalars(&mut self, step: u64, examples: u64, values: &[(String, f64)]) -> Result<()> {
+        if self.is_quiet {
+            return self.progress(step, examples.max(self.told_examples));
+        }
         let now = SystemTime::now();
         // The journal first: the event file never holds what the journal does not.
         let told = values.iter().map(|(tag, value)| ScalarValue { tag: tag.clone(), value: *value }).collect();

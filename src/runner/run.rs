@@ -28,9 +28,11 @@ use crate::inputs::{folders, open_inputs};
 use crate::memory_limit;
 use crate::probe::libtorch_version;
 use crate::pulse::Pulse;
+use crate::ranks::Ranks;
 use crate::report::Report;
 use crate::stop::Stop;
 use crate::team;
+use crate::together::found_by_first;
 use crate::train::Finish;
 use crate::{FAILURE, SUCCESS};
 
@@ -54,10 +56,18 @@ pub(crate) fn run(job: PathBuf, attempt: u32) -> u8 {
         Err(refused) => return refuse(&refused.words, refused.code),
     };
     let mut report = Report::new(writer);
-    let opened = Opened { cuda: open_cuda(&order), inputs: open_inputs(&order) };
-    confine(&folder, &order, &folders(&opened.inputs));
+    let follows = order.rank.is_some_and(|rank| rank.rank > 0);
+    let home = if follows { folder.of_rank() } else { folder.clone() };
+    // It makes connections, which are not allowed later.
+    let ranks = order.rank.map(|rank| Ranks::join(rank, &home.meeting(attempt), &stop)).transpose();
+    let opened = Opened { cuda: open_cuda(&order), inputs: open_inputs(&order), ranks };
+    let also = follows.then(|| home.path());
+    confine(&folder, also, &order, &folders(&opened.inputs));
+    if follows {
+        report.keep_quiet();
+    }
     let mut step = 0;
-    let (reason, message) = match train(&folder, &order, opened, &mut report, &stop, &mut step) {
+    let (reason, message) = match train(&home, &order, opened, &mut report, &stop, &mut step) {
         Ok(Finish::Complete(words)) => (JobEndReason::Finished, words),
         Ok(Finish::Stopped) => (JobEndReason::Interrupted, format!("stopped after step {step}")),
         Err(Failure { reason: JobEndReason::StartFailed, message }) => return refuse(&message, EXIT_MACHINE as u8),
@@ -82,6 +92,8 @@ struct Opened {
     /// None for a job that computes on the CPU.
     cuda: Option<Cuda>,
     inputs: Result<OpenFiles>,
+    /// None for a job of one rank.
+    ranks: Result<Option<Ranks>>,
 }
 
 fn train(
@@ -92,26 +104,15 @@ fn train(
     stop: &Stop,
     step: &mut u64,
 ) -> Result<Finish> {
+    let ranks = opened.ranks?;
+    let stop = ranks.as_ref().map_or(stop, Ranks::stop).clone();
+    let leads = ranks.as_ref().is_none_or(Ranks::leads);
     // Told before anything can go wrong: what was written beyond that step does not count from here
     // on.
-    let (loaded, resumed) = resume(folder, order, report)?;
-    *step = resumed.step;
-    // Before it is told: event files may lag behind the journal where we die in between, and never
-    // hold what does not count.
-    let cut = cut_after(&folder.tensorboard(), resumed.step as i64);
-    if order.attempt > 1 {
-        report.resumed(resumed.clone())?;
-        fault::point("resumed");
-    }
-    cut.map_err(Failure::storage("the event files of earlier attempts could not be cut"))?;
-    let earlier = std::fs::read_dir(folder.tensorboard()).into_iter().flatten().flatten();
-    let held: u64 = earlier.filter_map(|entry| entry.metadata().ok()).map(|about| about.len()).sum();
-    match order.max_event_bytes.checked_sub(held).filter(|left| *left > 0) {
-        Some(left) => {
-            let events = EventFileWriter::create(&folder.tensorboard(), resumed.step as i64 + 1);
-            report.write_events(events.map_err(Failure::storage("the event file could not be made"))?, left);
-        }
-        None => tracing::warn!("the event files hold as much as jobs.max_event_bytes allows; the journal has the rest"),
+    let loaded = resume(folder, order, report, ranks.as_ref())?;
+    *step = loaded.as_ref().map_or(0, |loaded| loaded.manifest.place.step);
+    if leads {
+        begin_to_tell(folder, order, report, *step)?;
     }
     let device = device(opened.cuda.as_ref())?;
     let message = folder.read_spec().map_err(Failure::storage("the spec cannot be read"))?;
@@ -144,8 +145,8 @@ fn train(
         let mut application = Application::assemble(*work, order, opened.inputs?, folder, device)?;
         let count = application.parameter_count();
         report.started(started(device, order, wait, application.plan, Place::default(), count))?;
-        let _pulse = pulse(report, stop, stall_timeout)?;
-        return application.run(report, stop, step);
+        let _pulse = pulse(report, &stop, stall_timeout)?;
+        return application.run(report, &stop, step);
     }
     if loaded.is_none() && work.warm_start.as_ref().is_some_and(|warm| warm.resume) {
         let what = "it has no checkpoint any more, and warm_start.resume wants it to go on from one";
@@ -154,8 +155,10 @@ fn train(
     let is_new = loaded.is_none();
     let graphs = opened.cuda.map(|cuda| cuda.graphs);
     let mut training = assemble(*work, order, opened.inputs, folder, device, loaded, graphs)?;
+    training.ranks = ranks;
+    training.compare_beginnings()?;
     // Jobs that an earlier version began have none.
-    if is_new || !folder.preprocessing().exists() {
+    if leads && (is_new || !folder.preprocessing().exists()) {
         keep_preprocessing(&training)?;
     }
     if let Some(gpu) = &order.lease.gpu {
@@ -168,12 +171,15 @@ fn train(
     report.started(started(device, order, wait, training.plan, training.place, count))?;
     let total_steps = training.plan.total_steps;
     tracing::info!(device = device_name(device, order), step = training.place.step, "training for {total_steps} steps");
-    let saver = report.files().and_then(|files| Saver::start(folder.clone(), training.work.checkpoints, files));
+    let saver = match leads {
+        true => report.files().and_then(|files| Saver::start(folder.clone(), training.work.checkpoints, files)),
+        false => Ok(Saver::idle()),
+    };
     let mut saver = saver.map_err(|error| {
         Failure::new(JobEndReason::Internal, format!("the thread that writes checkpoints cannot be started: {error}"))
     })?;
-    let _pulse = pulse(report, stop, stall_timeout)?;
-    let finish = training.run(report, &mut saver, stop);
+    let _pulse = pulse(report, &stop, stall_timeout)?;
+    let finish = training.run(report, &mut saver, &stop);
     *step = training.place.step;
     finish
 }
@@ -211,17 +217,38 @@ fn pulse(report: &Report, stop: &Stop, stall_timeout: Option<Duration>) -> Resul
     })
 }
 
-/// The checkpoint to go on from, and what is to be told of it.
-fn resume(folder: &JobFolder, order: &Order, report: &mut Report) -> Result<(Option<Loaded>, RunnerResumed)> {
-    let loaded = checkpoint::newest_good(folder, order.resume_step, |damaged| report.damaged(damaged))?;
-    let resumed = loaded.as_ref().map_or_else(RunnerResumed::default, |loaded| {
-        let step = loaded.manifest.place.step;
-        RunnerResumed { step, path: JobFolder::checkpoint_name(step), replaces_first: false }
-    });
+/// The checkpoint to go on from.
+fn resume(folder: &JobFolder, order: &Order, report: &mut Report, ranks: Option<&Ranks>) -> Result<Option<Loaded>> {
+    let find = || checkpoint::newest_good(folder, order.resume_step, |damaged| report.damaged(damaged));
+    let loaded = found_by_first(ranks, find, |step| checkpoint::at(folder, step))?;
     if order.attempt > 1 {
-        tracing::info!(step = resumed.step, "attempt {} goes on from step {}", order.attempt, resumed.step);
+        let step = loaded.as_ref().map_or(0, |loaded| loaded.manifest.place.step);
+        tracing::info!(step, "attempt {} goes on from step {step}", order.attempt);
     }
-    Ok((loaded, resumed))
+    Ok(loaded)
+}
+
+/// Tells from which step this attempt goes on, and opens its event file.
+fn begin_to_tell(folder: &JobFolder, order: &Order, report: &mut Report, step: u64) -> Result<()> {
+    // Before it is told: event files may lag behind the journal where we die in between, and never
+    // hold what does not count.
+    let cut = cut_after(&folder.tensorboard(), step as i64);
+    if order.attempt > 1 {
+        let path = if step > 0 { JobFolder::checkpoint_name(step) } else { String::new() };
+        report.resumed(RunnerResumed { step, path, replaces_first: false })?;
+        fault::point("resumed");
+    }
+    cut.map_err(Failure::storage("the event files of earlier attempts could not be cut"))?;
+    let earlier = std::fs::read_dir(folder.tensorboard()).into_iter().flatten().flatten();
+    let held: u64 = earlier.filter_map(|entry| entry.metadata().ok()).map(|about| about.len()).sum();
+    match order.max_event_bytes.checked_sub(held).filter(|left| *left > 0) {
+        Some(left) => {
+            let events = EventFileWriter::create(&folder.tensorboard(), step as i64 + 1);
+            report.write_events(events.map_err(Failure::storage("the event file could not be made"))?, left);
+        }
+        None => tracing::warn!("the event files hold as much as jobs.max_event_bytes allows; the journal has the rest"),
+    }
+    Ok(())
 }
 
 /// CUDA for a job that has a GPU.

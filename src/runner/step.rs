@@ -154,8 +154,8 @@ impl Training {
 
     /// The gradients of the mean loss over a batch, part by part where the spec says so.
     fn gradients(&self, batch: &Batch) -> Result<Computed> {
-        if !batch.slices.is_empty() {
-            return self.gradients_of_slices(batch);
+        if let Some(shards) = self.work.recipe.shards.filter(|_| !batch.slices.is_empty()) {
+            return self.gradients_of_slices(batch, shards);
         }
         let part = i64::from(self.work.recipe.part(self.work.batch_size));
         if batch.size <= part {

@@ -1,8 +1,9 @@
 //! The sums that scalars are means of.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 use torchd::job::spec::{SUM_LOSS, lane_name};
 
 use crate::failure::Result;
@@ -58,6 +59,29 @@ impl Sums {
     /// Takes in outputs for the metrics of a shard.
     pub(crate) fn add(&mut self, lane: usize, outputs: &Outputs, pair: &Pair) -> Result<()> {
         self.lanes[lane].iter_mut().try_for_each(|metric| metric.add(outputs, pair))
+    }
+
+    /// The sums of the metrics of these shards, as one vector.
+    pub(crate) fn of_lanes(&self, lanes: Range<usize>) -> Result<Tensor> {
+        let mut flat = vec![Tensor::f_zeros([0], (Kind::Double, self.loss.device()))?];
+        for metric in self.lanes[lanes].iter().flatten() {
+            metric.save(&mut |_, sum| Ok(flat.push(sum.f_reshape([-1])?)))?;
+        }
+        Ok(Tensor::f_cat(&flat, 0)?)
+    }
+
+    /// Takes such a vector up.
+    pub(crate) fn set_lanes(&self, lanes: Range<usize>, values: &Tensor) -> Result<()> {
+        let mut start = 0;
+        for metric in self.lanes[lanes].iter().flatten() {
+            metric.save(&mut |_, sum| {
+                let size = sum.numel() as i64;
+                sum.shallow_clone().f_copy_(&values.f_narrow(0, start, size)?.f_view_as(sum)?)?;
+                start += size;
+                Ok(())
+            })?;
+        }
+        Ok(())
     }
 
     /// The metrics by name, each over all shards.

@@ -25,16 +25,17 @@ use crate::failure::{Failure, Result};
 use crate::feed::{Batch, Feed, Patience, Shuffle};
 use crate::loss::Loss;
 use crate::lr_range::LrRange;
-use crate::metric::Finding;
 use crate::model::Network;
 use crate::optimizer::Optimizer;
 use crate::precision::{Precision, Scaler};
+use crate::ranks::Ranks;
 use crate::report::Report;
 use crate::schedule::Schedule;
 use crate::stateful::{Hidden, Stateful, Tensors};
 use crate::step::Stepped;
 use crate::stop::Stop;
 use crate::sums::Sums;
+use crate::together::Role;
 use crate::validation::{self, Validated};
 
 /// A job that is loaded.
@@ -83,6 +84,8 @@ pub(crate) struct Training {
     pub(crate) attempt: u32,
     /// The machine and the libraries, on which the numbers depend besides the spec.
     pub(crate) context: Context,
+    /// The other ranks that train it; None where this process does so alone.
+    pub(crate) ranks: Option<Ranks>,
     /// The data, which a later attempt compares with its own.
     pub(crate) trained_on: TrainedOn,
     /// The GPU's number, and what reads it.
@@ -125,6 +128,9 @@ impl Training {
     /// Saves the result. The end of the job, in words.
     fn finish(&mut self, mut words: String) -> Result<String> {
         fault::point("trained");
+        if !self.leads() {
+            return Ok(words);
+        }
         if let Some(range) = &self.lr_range {
             return Ok(format!("{words}; {}", range.proposal()));
         }
@@ -237,8 +243,13 @@ impl Training {
         }
         report.flush()?;
         self.judge_loss()?;
+        self.share_lanes()?;
         let weights = Snapshot::of(step, &[self.network.as_ref()])?;
         let state = Snapshot::of(step, &self.state())?;
+        if self.compare(&[&weights, &state])? == Role::Follows {
+            saver.leave(step);
+            return Ok(());
+        }
         let request = checkpoint::Request {
             weights,
             state,
@@ -320,67 +331,9 @@ impl Training {
             self.augmentation.change(self.work.seed, self.place.step, &mut examples)?;
             return Ok(Some(self.train.arranged(examples)));
         };
-        let slices = (0..shards).map(|shard| self.slice(shards, shard, &examples)).collect::<Result<_>>()?;
+        let own = self.own_shards(shards);
+        let slices = own.map(|shard| self.slice(shards, shard, &examples)).collect::<Result<_>>()?;
         Ok(Some(Batch { slices, ..self.train.arranged(examples) }))
-    }
-
-    /// Tells the scalars of a step. The norm is None where the step changed nothing, and the means
-    /// are left out where no step since the last scalars has changed anything.
-    fn tell(&mut self, report: &mut Report, gradient_norm: Option<f64>, examples: u64) -> Result<()> {
-        let mut values = Vec::new();
-        let loss = if self.sums.examples > 0 { Some(self.sums.mean_loss()?) } else { None };
-        if let Some(loss) = loss {
-            values.push(("loss/train".to_owned(), loss));
-            for (name, finding) in self.sums.metrics()? {
-                // One that is no finite number is left out, and nothing stands or falls with it.
-                if let Finding::Number(number) = finding {
-                    values.push((format!("{name}/train"), number));
-                }
-            }
-        }
-        values.push(("learning_rate".to_owned(), self.learning_rate(self.place.step - 1)));
-        values.extend(gradient_norm.map(|norm| ("gradient_norm".to_owned(), norm)));
-        values.extend([
-            ("throughput/examples_per_second".to_owned(), self.sums.examples_per_second()),
-            ("data/wait_ratio".to_owned(), self.sums.wait_ratio()),
-            ("process/rss_bytes".to_owned(), resident_bytes()),
-        ]);
-        values.extend(self.skips.as_ref().map(|skips| ("skipped_steps".to_owned(), f64::from(skips.since_scalars))));
-        values.extend(self.gpu_share());
-        report.scalars(self.place.step, examples, &values)?;
-        if let Some(skips) = &mut self.skips {
-            skips.since_scalars = 0;
-        }
-        let is_finite = loss.is_none_or(f64::is_finite) && gradient_norm.is_none_or(f64::is_finite);
-        if is_finite || self.lr_range.is_some() {
-            return Ok(());
-        }
-        let number = |number: Option<f64>| number.map_or_else(|| "not told".to_owned(), |number| number.to_string());
-        let (loss, norm) = (number(loss), number(gradient_norm));
-        Err(self.diverged(&format!("the loss was {loss} and the gradient norm {norm}")))
-    }
-
-    /// The reason why a job that looks for a learning rate ends after this step, in words.
-    fn lr_range_ends(&mut self) -> Result<Option<String>> {
-        let (step, rate) = (self.place.step, self.learning_rate(self.place.step - 1));
-        let Some(range) = &mut self.lr_range else { return Ok(None) };
-        let loss = self.sums.mean_loss()?;
-        Ok((!range.goes_on(loss))
-            .then(|| format!("ended at step {step}: the loss was {loss} at a learning rate of {rate:.2e}")))
-    }
-
-    /// The newest readings of the GPU, as scalars. What the driver does not tell is left out.
-    fn gpu_share(&self) -> Vec<(String, f64)> {
-        let Some((index, reading)) = self.meter.as_ref().and_then(|(index, meter)| Some((index, meter.latest()?)))
-        else {
-            return Vec::new();
-        };
-        let readings = [
-            ("utilization_ratio", reading.utilization_ratio),
-            ("memory_used_bytes", reading.memory_used_bytes.map(|bytes| bytes as f64)),
-            ("energy_joules", reading.energy_joules),
-        ];
-        readings.into_iter().filter_map(|(name, value)| Some((format!("gpu/{index}/{name}"), value?))).collect()
     }
 
     /// Validation and checkpoint, where they are due, at the end of an epoch or of a part of the
@@ -408,11 +361,12 @@ impl Training {
                         report.journal().begins(step);
                     }
                 }
-                Ok(!stop.is_asked())
+                Ok(!stop.is_heard())
             };
-            let validated = self.validate(&mut feed, go_on);
+            let validated = self.validated_by_first(&mut feed, go_on);
             self.validation = Some(feed);
             let Some(Validated { loss, metrics: values, matrices }) = validated? else {
+                stop.agree();
                 tracing::info!(step, "epoch {epoch}/{of}: stopped before its validation was done");
                 self.save(metrics, report, saver)?;
                 return Ok(Some(Finish::Stopped));
@@ -463,7 +417,7 @@ impl Training {
         for saved in saver.finish(|waited| report.waits_for_checkpoint(step, waited))? {
             report.checkpoint(saved)?;
         }
-        let best = checkpoint::best_value(&self.folder, by)?;
+        let best = self.known_by_first(|| checkpoint::best_value(&self.folder, by))?;
         Ok(metrics.get(&by.tag()).is_some_and(|value| best.is_none_or(|best| by.is_better(*value, best))))
     }
 }
@@ -480,16 +434,6 @@ fn judge_saved(parts: &[&dyn Stateful], tensors: &BTreeMap<String, Tensor>) -> s
 pub(crate) fn take_up(parts: &mut [&mut dyn Stateful], mut tensors: Tensors) -> std::result::Result<(), String> {
     parts.iter_mut().try_for_each(|part| part.load(&mut tensors))?;
     tensors.all_taken()
-}
-
-/// Memory of this process: field 2 of `/proc/self/statm`, in pages.
-fn resident_bytes() -> f64 {
-    let pages = std::fs::read_to_string("/proc/self/statm")
-        .ok()
-        .and_then(|statm| statm.split_whitespace().nth(1)?.parse::<u64>().ok())
-        .unwrap_or(0);
-    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(4096);
-    (pages * page as u64) as f64
 }
 
 #[cfg(test)]

@@ -63,14 +63,17 @@ impl ControlGroups {
         entered
     }
 
-    /// Removes the group of a job, if there is one that nobody is in.
-    pub(super) fn remove(&self, id: &JobId) {
-        let _ = fs::remove_dir(self.of(id));
+    /// Removes the group of a rank of a job, if there is one that nobody is in.
+    pub(super) fn remove(&self, id: &JobId, rank: u32) {
+        let _ = fs::remove_dir(self.of(id, rank));
     }
 
-    /// The group of a job.
-    pub(super) fn of(&self, id: &JobId) -> PathBuf {
-        self.named(id.as_str())
+    /// The group of a rank of a job; the first is the whole job mostly.
+    pub(super) fn of(&self, id: &JobId, rank: u32) -> PathBuf {
+        match rank {
+            0 => self.named(id.as_str()),
+            _ => self.named(&format!("{}-{rank}", id.as_str())),
+        }
     }
 
     fn named(&self, name: &str) -> PathBuf {

@@ -7,6 +7,7 @@ use super::{Fault, FaultKind, RunnerNews, Supervisor};
 use crate::job::JobId;
 use crate::journal::{Batch, JobFolder, JournalError, JournalTail, ProgressFold};
 use crate::proto::EncodedWatch;
+use crate::proto::v1::RunnerEnded;
 use crate::proto::v1::watch_event::Event;
 
 /// Records read at a time.
@@ -39,6 +40,13 @@ impl Tail {
             trouble: None,
             fault: None,
         }
+    }
+}
+
+impl Tail {
+    /// The last word of the runner of that attempt.
+    pub(super) fn ended(&self, attempt: u32) -> Option<RunnerEnded> {
+        self.fold.ended(attempt).cloned()
     }
 }
 

@@ -63,16 +63,25 @@ impl RunnerHandle {
 
 /// A runner that is looked after, as its follower knows it.
 #[derive(Clone)]
-struct Charge {
-    id: JobId,
-    folder: JobFolder,
-    attempt: u32,
+pub(super) struct Charge {
+    pub(super) id: JobId,
+    pub(super) folder: JobFolder,
+    pub(super) attempt: u32,
+    pub(super) rank: u32,
     asked: watch::Receiver<Stop>,
-    silence: Silence,
+    pub(super) silence: Silence,
+}
+
+impl Charge {
+    /// That of another rank.
+    pub(super) fn of_rank(&self, rank: u32) -> Self {
+        Self { folder: self.folder.rank(rank), rank, silence: Silence::default(), ..self.clone() }
+    }
 }
 
 /// Where a runner comes from.
-enum Origin {
+#[derive(Clone)]
+pub(super) enum Origin {
     /// We start it.
     New(Start),
     /// An earlier daemon has.
@@ -83,37 +92,48 @@ impl Supervisor {
     /// Starts the runner of an attempt whose order lies in the folder. Everything else comes as
     /// events.
     pub fn start(&self, id: JobId, folder: JobFolder, attempt: u32, start: Start) -> RunnerHandle {
-        self.look_after(id, folder, attempt, Origin::New(start))
+        let ranks = start.ranks;
+        self.look_after(id, folder, attempt, Origin::New(start), ranks)
     }
 
-    /// Looks after the runner that an earlier daemon has started, whether it still lives or not.
-    pub fn adopt(&self, id: JobId, folder: JobFolder, attempt: u32) -> RunnerHandle {
-        self.look_after(id, folder, attempt, Origin::Found)
+    /// Looks after the runner that an earlier daemon has started, or that many ranks of it, whether
+    /// it still lives or not.
+    pub fn adopt(&self, id: JobId, folder: JobFolder, attempt: u32, ranks: u32) -> RunnerHandle {
+        self.look_after(id, folder, attempt, Origin::Found, ranks)
     }
 
-    fn look_after(&self, id: JobId, folder: JobFolder, attempt: u32, origin: Origin) -> RunnerHandle {
+    fn look_after(&self, id: JobId, folder: JobFolder, attempt: u32, origin: Origin, ranks: u32) -> RunnerHandle {
         let (stop, asked) = watch::channel(Stop::No);
         let silence = Silence::default();
-        let charge = Charge { id, folder, attempt, asked, silence: silence.clone() };
-        let this = self.clone();
+        let charge = Charge { id, folder, attempt, rank: 0, asked, silence: silence.clone() };
+        let (this, stops) = (self.clone(), stop.clone());
         tokio::spawn(async move {
-            let (mut origin, mut doubt) = (origin, None);
-            let news = loop {
-                match tokio::spawn(this.clone().supervise(charge.clone(), origin, doubt.take())).await {
-                    Ok(news) => break news,
-                    // A fault of ours says nothing of the runner, which may well live.
-                    Err(error) => {
-                        tracing::error!(job.id = %charge.id, %error, "the runner is looked after from the beginning");
-                        doubt = Some(error.to_string());
-                        this.tell(&charge.id, RunnerNews::Doubt(doubt.clone())).await;
-                        tokio::time::sleep(ASK_AGAIN).await;
-                        origin = Origin::Found;
-                    }
-                }
+            let id = charge.id.clone();
+            let news = match ranks {
+                0 | 1 => this.see_through(charge, origin).await,
+                _ => this.see_ranks_through(charge, origin, ranks, stops).await,
             };
-            this.tell(&charge.id, news).await;
+            this.tell(&id, news).await;
         });
         RunnerHandle { stop, silence }
+    }
+
+    /// Looks after a runner until its end, whatever becomes of those who do.
+    pub(super) async fn see_through(&self, charge: Charge, origin: Origin) -> RunnerNews {
+        let (mut origin, mut doubt) = (origin, None);
+        loop {
+            match tokio::spawn(self.clone().supervise(charge.clone(), origin, doubt.take())).await {
+                Ok(news) => return news,
+                // A fault of ours says nothing of the runner, which may well live.
+                Err(error) => {
+                    tracing::error!(job.id = %charge.id, %error, "the runner is looked after from the beginning");
+                    doubt = Some(error.to_string());
+                    self.tell(&charge.id, RunnerNews::Doubt(doubt.clone())).await;
+                    tokio::time::sleep(ASK_AGAIN).await;
+                    origin = Origin::Found;
+                }
+            }
+        }
     }
 
     /// Sees a runner through, and returns how it ended. `doubt` is what was told last.
@@ -122,7 +142,7 @@ impl Supervisor {
         let mut tail = Tail::new(folder, charge.silence.clone());
         let child = match origin {
             Origin::Found => None,
-            Origin::New(start) => self.spawn(id, folder, *attempt, start).map_or_else(
+            Origin::New(start) => self.spawn(&charge, start).map_or_else(
                 // Also then the locks tell whether there is somebody.
                 |fault| {
                     tail.fault = Some(fault);
@@ -136,7 +156,7 @@ impl Supervisor {
             Exit::Unknown
         });
         if let Some(groups) = &self.settings.control_groups {
-            groups.remove(id);
+            groups.remove(id, charge.rank);
         }
         for _ in 0..LAST_LOOKS {
             while self.look(id, &mut tail).await {}
@@ -148,6 +168,7 @@ impl Supervisor {
         let (place, attempt) = (folder.clone(), *attempt);
         let log_tail = tokio::task::spawn_blocking(move || log::last_lines(&place, attempt, TAIL_LINES));
         let log_tail = log_tail.await.unwrap_or_default();
+        let said = tail.ended(attempt);
         let mut fault = tail.fault.or(tail.trouble);
         // A runner that lacked something while it loaded.
         if exit == Exit::Code(EXIT_MACHINE) {
@@ -159,7 +180,7 @@ impl Supervisor {
         {
             *words = log_tail.last().cloned().unwrap_or_else(|| "the runner's parent has ended without a word".into());
         }
-        RunnerNews::Ended { exit, fault, log_tail }
+        RunnerNews::Ended { exit, fault, log_tail, said, rank: 0 }
     }
 
     /// Tells why something cannot be told of the runner, or that it can, where that is not what was
@@ -374,7 +395,7 @@ mod tests {
         let folder = JobFolder::new(place.path().into());
         ExitNote::new(1, Exit::Code(0)).write(&folder).unwrap();
         let (id, (stop, asked)) = (JobId::new(SystemTime::now(), 1), watch::channel(Stop::No));
-        let charge = Charge { id, folder, attempt: 1, asked, silence: Silence::default() };
+        let charge = Charge { id, folder, attempt: 1, rank: 0, asked, silence: Silence::default() };
         let (supervisor, mut told) = supervisor();
         let news = supervisor.supervise(charge, Origin::Found, Some("a fault of ours".into())).await;
         assert!(matches!(news, RunnerNews::Ended { exit: Exit::Code(0), fault: None, .. }), "{news:?}");

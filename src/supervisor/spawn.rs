@@ -6,9 +6,8 @@ use std::process::Stdio;
 use tokio::process::{Child, Command};
 
 use super::limits::RunnerLimits;
+use super::runner::Charge;
 use super::{Fault, FaultKind, Supervisor, environment, is_of_machine, shim};
-use crate::job::JobId;
-use crate::journal::JobFolder;
 use crate::shortage::is_shortage;
 
 /// Memory that the control group of a runner has besides the job's limit, in bytes: pages of
@@ -31,14 +30,18 @@ pub struct Start {
     pub kind: RunnerKind,
     /// The GPU that CUDA shows it, if any.
     pub visible: Option<String>,
-    /// The memory that its job may take, in bytes; None for no limit.
+    /// The memory that it may take, in bytes; None for no limit.
     pub memory_bytes: Option<u64>,
+    /// How many ranks its job has.
+    pub ranks: u32,
 }
 
 impl Supervisor {
     /// Starts a shim, which starts the runner.
-    pub(super) fn spawn(&self, id: &JobId, folder: &JobFolder, attempt: u32, start: Start) -> Result<Child, Fault> {
-        let Start { kind, visible, memory_bytes } = start;
+    pub(super) fn spawn(&self, charge: &Charge, start: Start) -> Result<Child, Fault> {
+        let Charge { id, folder, attempt, rank, .. } = charge;
+        let rank = *rank;
+        let Start { kind, visible, memory_bytes, .. } = start;
         let settings = &self.settings;
         let what = format!("{} cannot be started", settings.shim.display());
         let search = self.libtorch();
@@ -48,8 +51,8 @@ impl Supervisor {
         let of_machine = |error: &std::io::Error| Fault { kind: FaultKind::Machine, words: format!("{what}: {error}") };
         let group = settings.control_groups.as_ref().zip(memory_bytes).map(|(groups, bytes)| match kind {
             // It keeps to its limit by itself, of which pages of files are no part.
-            RunnerKind::Runner => (groups.of(id), bytes.saturating_add(BEYOND_RUNNER)),
-            RunnerKind::Host => (groups.of(id), bytes),
+            RunnerKind::Runner => (groups.of(id, rank), bytes.saturating_add(BEYOND_RUNNER)),
+            RunnerKind::Host => (groups.of(id, rank), bytes),
         });
         let log = shim::log_for_shim(&folder.log());
         let log = log.map_err(|error| match is_shortage(&error) {

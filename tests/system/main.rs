@@ -60,6 +60,7 @@ mod programs_alone;
 mod prometheus;
 mod protocol;
 mod queue;
+mod ranks;
 mod recipes;
 mod repair;
 mod resume;

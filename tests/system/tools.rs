@@ -79,6 +79,6 @@ fn is_root_of_the_machine() -> bool {
         && users.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
-fn skip(what: &str, install: &str) {
+pub(crate) fn skip(what: &str, install: &str) {
     tell(Skip::CouldRun, &format!("{what} is missing. Install it with: {install}"));
 }

@@ -6,7 +6,7 @@ use prost_reflect::DynamicMessage;
 
 use super::optimizer::{Method, Optimizer};
 use super::training::Training;
-use super::{Data, ModelWork, Schedule, Spec, Work, read};
+use super::{Data, ModelWork, Resources, Schedule, Spec, Work, read};
 use crate::job::Violations;
 use crate::proto::json;
 use crate::proto::text::{self, NotSet};
@@ -121,6 +121,13 @@ impl Spec {
         }
         let reading = read(&message.transcode_to().map_err(|error| unread(&error))?);
         let mut edited = reading.mistakes.or(reading.spec)?;
+        if let (Work::Model(edited), Some(work)) = (&edited.work, self.model())
+            && edited.recipe.shards != work.recipe.shards
+        {
+            let what = "may not change: the job has no training.shards, so that its numbers are those of one rank";
+            wrong.add("resources.ranks", what);
+            return Err(wrong);
+        }
         // A model that is read from files knows them already.
         if let (Work::Model(edited), Some(work)) = (&mut edited.work, self.model()) {
             edited.model = work.model.clone();
@@ -203,6 +210,7 @@ impl Spec {
         let Some(ModelWork { model, loss, schedule, optimizer, .. }) = self.model() else { return Vec::new() };
         of("training".into(), &Training::EDITABLE)
             .chain(of("data".into(), &Data::EDITABLE))
+            .chain(of("resources".into(), &Resources::EDITABLE))
             .chain(of(format!("model.{}", model.name()), model.editable()))
             .chain(loss.iter().flat_map(|loss| of(format!("loss.{}", loss.name()), loss.editable())))
             .chain(optimizer.editable())

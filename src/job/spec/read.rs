@@ -79,6 +79,7 @@ pub fn read(message: &v1::JobSpec) -> Reading {
         wrong.add("on_storage_failure", format!("is {}; pause or fail is right", message.on_storage_failure));
     }
     let resources = Resources::read(message.resources.as_ref(), model.is_some(), &mut wrong);
+    let (work, model) = (work.map(|work| in_ranks(work, resources, &mut wrong)), model);
     judge_labels(&message.labels, &mut wrong);
     let max_duration = read_max_duration(message.max_duration.as_ref(), &mut wrong);
     judge_name(&message.display_name, &mut wrong);
@@ -100,6 +101,32 @@ pub fn read(message: &v1::JobSpec) -> Reading {
         pauses_on_storage_failure: on_storage_failure != Ok(v1::OnStorageFailure::Fail),
     });
     Reading { resources, model, spec, mistakes: wrong }
+}
+
+/// The work of several ranks, whose shards they compute.
+fn in_ranks(work: Work, resources: Resources, wrong: &mut Violations) -> Work {
+    let ranks = resources.rank_count();
+    let Work::Model(mut work) = work else { return work };
+    if ranks == 1 {
+        return Work::Model(work);
+    }
+    if work.mode != Mode::Train {
+        wrong.add("resources.ranks", format!("is {ranks}, and several ranks do nothing but train: leave mode out"));
+    }
+    if work.recipe.accumulate_steps > 1 && work.recipe.shards.is_none() {
+        let what = format!("is {ranks} beside training.accumulate_steps; training.shards saves as much memory");
+        wrong.add("resources.ranks", what);
+    }
+    let shards = *work.recipe.shards.get_or_insert(ranks);
+    if !shards.is_multiple_of(ranks) {
+        let what = format!("is {ranks}, which does not divide training.shards, {shards}");
+        wrong.add("resources.ranks", what);
+    }
+    if shards > work.batch_size && ranks == shards {
+        let what = format!("is {ranks}, and training.batch_size is {}: each needs an example", work.batch_size);
+        wrong.add("resources.ranks", what);
+    }
+    Work::Model(work)
 }
 
 /// Reads the sections of a model.

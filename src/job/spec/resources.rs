@@ -20,7 +20,12 @@ pub struct Resources {
     pub memory_limit_bytes: Option<u64>,
     /// How threads of computation wait for each other, if the client said.
     pub thread_wait: Option<ThreadWait>,
+    /// Processes that train it together, if the client said.
+    pub ranks: Option<u32>,
 }
+
+/// The most ranks of a job.
+const MOST_RANKS: u32 = 64;
 
 /// Where to compute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,9 +146,32 @@ impl Resources {
         if thread_wait.is_some() && !is_model {
             fields.wrong("thread_wait", "is set, and a program has threads of its own: its environment decides");
         }
-        let v1::Resources { device: _, gpu_count, cpu_threads, gpu_memory_bytes, memory_limit_bytes, thread_wait: _ } =
-            message;
-        Self { device, gpu_count, cpu_threads, gpu_memory_bytes, memory_limit_bytes, thread_wait }
+        let ranks = message.ranks;
+        match ranks {
+            Some(count @ (0 | 65..)) => fields.wrong("ranks", format!("is {count}; 1 to {MOST_RANKS} is right")),
+            Some(count @ 2..) if !is_model => {
+                fields.wrong("ranks", format!("is {count}, and a program starts its processes itself"));
+            }
+            Some(count @ 2..) if device == Device::Cuda || message.gpu_count.is_some_and(|gpus| gpus > 0) => {
+                fields.wrong("ranks", format!("is {count}, and ranks compute on the CPU: device = cpu is needed"));
+            }
+            _ => {}
+        }
+        let v1::Resources { gpu_count, cpu_threads, gpu_memory_bytes, memory_limit_bytes, .. } = message;
+        Self { device, gpu_count, cpu_threads, gpu_memory_bytes, memory_limit_bytes, thread_wait, ranks }
+    }
+
+    /// Fields of the section that may change while a job is paused.
+    pub(super) const EDITABLE: [&str; 1] = ["ranks"];
+
+    /// How many processes train it.
+    pub fn rank_count(&self) -> u32 {
+        self.ranks.unwrap_or(1).max(1)
+    }
+
+    /// The threads of all ranks together, if the client said.
+    pub fn slots(&self) -> Option<u32> {
+        self.cpu_threads.map(|threads| threads.saturating_mul(self.rank_count()))
     }
 
     /// The message that it was read from.
@@ -153,7 +181,7 @@ impl Resources {
             Device::Cpu => v1::Device::Cpu,
             Device::Cuda => v1::Device::Cuda,
         };
-        let Self { device: _, gpu_count, cpu_threads, gpu_memory_bytes, memory_limit_bytes, thread_wait } = self;
+        let Self { device: _, gpu_count, cpu_threads, gpu_memory_bytes, memory_limit_bytes, thread_wait, ranks } = self;
         v1::Resources {
             device: device.into(),
             gpu_count,
@@ -161,6 +189,7 @@ impl Resources {
             gpu_memory_bytes,
             memory_limit_bytes,
             thread_wait: thread_wait.map_or(v1::ThreadWait::Unspecified, ThreadWait::to_proto).into(),
+            ranks,
         }
     }
 }

@@ -56,6 +56,17 @@ pub(crate) fn newest_good(
     Ok(found)
 }
 
+/// The checkpoint of that step, which another rank has found good.
+pub(crate) fn at(folder: &JobFolder, step: u64) -> Result<Loaded> {
+    let cannot = || Failure::storage("the checkpoints cannot be read");
+    let present = checkpoints(folder).map_err(cannot())?;
+    let found = present.iter().find(|checkpoint| checkpoint.step() == step).map(load).transpose().map_err(cannot())?;
+    found.unwrap_or_else(|| Err("it is not there".into())).map_err(|what| {
+        let what = format!("{} cannot be used: {what}", JobFolder::checkpoint_name(step));
+        Failure::new(JobEndReason::BadCheckpoint, what)
+    })
+}
+
 /// The best value of a quantity among the checkpoints.
 pub(crate) fn best_value(folder: &JobFolder, by: Quantity) -> Result<Option<f64>> {
     let present = checkpoints(folder).map_err(Failure::storage("the checkpoints cannot be read"))?;

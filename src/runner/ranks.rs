@@ -1,0 +1,234 @@
+//! Ranks: the processes of a job that train one network together. Each computes its shards of every
+//! batch; what the shards give is added in the order of their tree, so that all ranks take the same
+//! step, to the bit, and the number of ranks changes no number.
+//!
+//! The first rank leads: it alone tells, judges the validation set, and writes checkpoints and
+//! results. The others hear what it decides where they cannot know it by themselves.
+
+mod library;
+
+use std::ops::Range;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tch::{Device, Kind, TchError, Tensor};
+use torchd::job::order::Rank;
+use torchd::proto::v1::JobEndReason;
+
+use self::library::Group;
+pub(crate) use self::library::probe;
+use crate::failure::{Failure, Result};
+use crate::shards::{Node, Sum, Tree};
+use crate::stop::Stop;
+
+/// The others have to come within this time: they load libtorch meanwhile.
+const JOIN: Duration = Duration::from_secs(600);
+/// A call waits this long for the others, far longer than any step takes: the daemon sees one that
+/// hangs by its silence, and one that dies closes its connections at once.
+const PATIENCE: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Vectors of fewer numbers are added by every rank, others in parts.
+const SMALL: i64 = 1 << 12;
+/// The types in which a loss is computed.
+const KINDS: [Kind; 4] = [Kind::Float, Kind::Double, Kind::Half, Kind::BFloat16];
+
+/// The ranks of a job, as one of them sees them.
+pub(crate) struct Ranks {
+    group: Group,
+    rank: u32,
+    count: u32,
+    stop: Stop,
+}
+
+/// The nodes of a rank, in the order of its shards; None for one whose slices have no example.
+type Shape = Vec<Node<()>>;
+
+impl Ranks {
+    /// Joins the ranks of an attempt on this machine, by a file in their job's folder. A request to
+    /// stop counts once all have heard of it.
+    pub(crate) fn join(place: Rank, store: &Path, stop: &Stop) -> Result<Self> {
+        let Rank { rank, count } = place;
+        let joined = Group::join_local(store, rank, count, JOIN, PATIENCE);
+        let group = joined.map_err(|what| match probe() {
+            Ok(()) => lost(&what),
+            Err(absent) => Failure::machine(absent),
+        })?;
+        Ok(Self { group, rank, count, stop: stop.shared() })
+    }
+
+    /// The request to stop that all ranks hear in the same step.
+    pub(crate) fn stop(&self) -> &Stop {
+        &self.stop
+    }
+
+    /// Whether this is the rank that tells and writes.
+    pub(crate) fn leads(&self) -> bool {
+        self.rank == 0
+    }
+
+    /// The shards of this rank, of so many.
+    pub(crate) fn shards(&self, shards: u32) -> Range<u32> {
+        self.shards_of(self.rank, shards)
+    }
+
+    /// A spec has a multiple of the ranks.
+    fn shards_of(&self, rank: u32, shards: u32) -> Range<u32> {
+        let each = shards / self.count;
+        rank * each..(rank + 1) * each
+    }
+
+    /// A value of the first rank, for all.
+    pub(crate) fn tell<T: Serialize + DeserializeOwned>(&self, value: Option<&T>) -> Result<T> {
+        let internal = |error: serde_json::Error| Failure::new(JobEndReason::Internal, error.to_string());
+        let bytes = value.map_or(Ok(Vec::new()), serde_json::to_vec).map_err(internal)?;
+        let mut length = Tensor::from_slice(&[bytes.len() as i64]);
+        self.group.spread(&mut length, 0).map_err(|what| lost(&what))?;
+        let mut all = match self.leads() {
+            true => Tensor::from_slice(&bytes),
+            false => Tensor::f_zeros([length.f_int64_value(&[0])?], (Kind::Uint8, Device::Cpu))?,
+        };
+        self.group.spread(&mut all, 0).map_err(|what| lost(&what))?;
+        let mut told = vec![0; all.numel()];
+        let count = told.len();
+        all.f_copy_data(&mut told, count)?;
+        serde_json::from_slice(&told).map_err(internal)
+    }
+
+    /// Fails where a digest is not the same on all ranks: `what` names it.
+    pub(crate) fn compare(&self, what: &str, digest: &str) -> Result<()> {
+        let all = self.gathered(&Tensor::from_slice(digest.as_bytes()))?;
+        for rank in 1..i64::from(self.count) {
+            if !all.f_get(rank)?.f_equal(&all.f_get(0)?)? {
+                let what = format!("{what} of rank {rank} is not that of rank 0");
+                return Err(Failure::new(JobEndReason::Internal, what));
+            }
+        }
+        Ok(())
+    }
+
+    /// The vectors of all ranks, `[ranks, n]`.
+    pub(crate) fn gathered(&self, own: &Tensor) -> Result<Tensor> {
+        let mut own = own.f_contiguous()?;
+        let (ranks, size) = (i64::from(self.count), own.size1()?);
+        let mut all = own.f_new_empty([ranks * size], (own.kind(), own.device()))?;
+        self.group.gather(&mut all, &mut own).map_err(|what| lost(&what))?;
+        Ok(all.f_view_(&[ranks, size])?)
+    }
+
+    /// Adds what the shards of all ranks have given, of which `nodes` are those of this rank. It is
+    /// the same on all of them; None where no shard `is_held`, that is, has an example. `parts` has
+    /// type and shape of each part.
+    pub(crate) fn add(
+        &self,
+        nodes: Vec<Node<Sum>>,
+        shards: u32,
+        is_held: impl Fn(u64) -> bool,
+        parts: &[(Kind, Vec<i64>)],
+    ) -> Result<Option<Sum>> {
+        let shapes = (0..self.count).map(|rank| shape(self.shards_of(rank, shards), &is_held));
+        let shapes = shapes.collect::<Result<Vec<_>>>()?;
+        let asked = f64::from(self.stop.is_heard());
+        let numbers = |sum: &Sum| -> Result<Tensor> {
+            let kind = KINDS.iter().position(|kind| *kind == sum.kind).unwrap_or_default() as f64;
+            let mut told = vec![f64::try_from(&sum.loss)?, asked, f64::from(sum.slices), kind * f64::from(sum.slices)];
+            told.extend(sum.counts.iter().map(|count| f64::from(*count)));
+            Ok(Tensor::from_slice(&told))
+        };
+        let told = self.sum(rows(&nodes, 4 + parts.len(), Kind::Double, numbers)?, &shapes)?;
+        let Some(told) = told else { return Ok(None) };
+        let told = Vec::<f64>::try_from(&told)?;
+        let (&[loss, asked, slices, kinds], counts) = told.split_first_chunk::<4>().ok_or_else(Failure::no_examples)?;
+        if asked > 0.0 {
+            self.stop.agree();
+        }
+        let mut sums: Vec<Option<Tensor>> = parts.iter().map(|_| None).collect();
+        let mut left: Vec<_> = (0..parts.len()).filter(|part| counts[*part] > 0.0).collect();
+        while let Some(kind) = left.first().map(|part| parts[*part].0) {
+            let of_kind: Vec<_> = left.extract_if(.., |part| parts[*part].0 == kind).collect();
+            let sizes: Vec<i64> = of_kind.iter().map(|part| parts[*part].1.iter().product()).collect();
+            let flat = |sum: &Sum| -> Result<Tensor> {
+                let flat = of_kind.iter().zip(&sizes).map(|(part, size)| match &sum.parts[*part] {
+                    Some(tensor) => tensor.f_reshape([-1]),
+                    None => Tensor::f_zeros([*size], (kind, Device::Cpu)),
+                });
+                Ok(Tensor::f_cat(&flat.collect::<std::result::Result<Vec<_>, _>>()?, 0)?)
+            };
+            let total = sizes.iter().sum::<i64>() as usize;
+            let Some(sum) = self.sum(rows(&nodes, total, kind, flat)?, &shapes)? else { return Ok(None) };
+            let mut start = 0;
+            for (part, size) in of_kind.into_iter().zip(sizes) {
+                sums[part] = Some(sum.f_narrow(0, start, size)?.f_view(&parts[part].1[..])?);
+                start += size;
+            }
+        }
+        let kind = KINDS[(kinds / slices).round() as usize % KINDS.len()];
+        let counts = counts.iter().map(|count| *count as u32).collect();
+        Ok(Some(Sum { loss: Tensor::from(loss), kind, slices: slices as u32, parts: sums, counts }))
+    }
+
+    /// Adds vectors in the order of the tree: `own` has one a node of this rank, `[nodes, n]`. None
+    /// where no node holds anything.
+    fn sum(&self, own: Tensor, shapes: &[Shape]) -> Result<Option<Tensor>> {
+        let (nodes, size) = own.size2()?;
+        let (ranks, most) = (i64::from(self.count), shapes.iter().map(Vec::len).max().unwrap_or_default() as i64);
+        if size < SMALL {
+            let padded = own.f_new_zeros([most, size], (own.kind(), own.device()))?;
+            padded.f_narrow(0, 0, nodes)?.f_copy_(&own)?;
+            let all = self.gathered(&padded.f_view_(&[-1])?)?.f_view([ranks, most, size])?;
+            return added(shapes, |rank, node| all.f_get(rank as i64)?.f_get(node as i64));
+        }
+        let part = size.div_euclid(ranks) + i64::from(size % ranks != 0);
+        let padded = own.f_new_zeros([nodes, part * ranks], (own.kind(), own.device()))?;
+        padded.f_narrow(1, 0, size)?.f_copy_(&own)?;
+        // Each rank adds one part of all vectors.
+        let sent = padded.f_view([nodes, ranks, part])?.f_transpose(0, 1)?.f_contiguous()?;
+        let counts: Vec<_> = shapes.iter().map(|shape| shape.len() as i64).collect();
+        let mut received = sent.f_new_empty([counts.iter().sum(), part], (sent.kind(), sent.device()))?;
+        let mut sent = sent.f_view_(&[ranks * nodes, part])?;
+        let exchanged = self.group.exchange(&mut received, &counts, &mut sent, &vec![nodes; shapes.len()]);
+        exchanged.map_err(|what| lost(&what))?;
+        let first: Vec<i64> = counts.iter().scan(0, |sum, count| Some(std::mem::replace(sum, *sum + count))).collect();
+        let Some(sum) = added(shapes, |rank, node| received.f_get(first[rank] + node as i64))? else {
+            return Ok(None);
+        };
+        Ok(Some(self.gathered(&sum)?.f_view([-1])?.f_narrow(0, 0, size)?))
+    }
+}
+
+/// The nodes that a rank with these shards has.
+fn shape(shards: Range<u32>, is_held: &impl Fn(u64) -> bool) -> Result<Shape> {
+    let mut tree = Tree::default();
+    for shard in shards.map(u64::from) {
+        tree.push(Node { start: shard, size: 1, sum: is_held(shard).then_some(()) }, |(), ()| Ok(()))?;
+    }
+    Ok(tree.into_nodes())
+}
+
+/// A vector of so many numbers for each node; zeros for one that holds nothing.
+fn rows(nodes: &[Node<Sum>], size: usize, kind: Kind, of: impl Fn(&Sum) -> Result<Tensor>) -> Result<Tensor> {
+    let none = || Ok(Tensor::f_zeros([size as i64], (kind, Device::Cpu))?);
+    let rows = nodes.iter().map(|node| node.sum.as_ref().map_or_else(none, &of));
+    Ok(Tensor::f_stack(&rows.collect::<Result<Vec<_>>>()?, 0)?)
+}
+
+/// The sum over the nodes of all ranks: `row` gives the vector of a node of a rank.
+fn added(
+    shapes: &[Shape],
+    row: impl Fn(usize, usize) -> std::result::Result<Tensor, TchError>,
+) -> Result<Option<Tensor>> {
+    let mut tree = Tree::default();
+    let add = |one: Tensor, other: Tensor| Ok(one.f_add(&other)?);
+    for (rank, shape) in shapes.iter().enumerate() {
+        for (place, node) in shape.iter().enumerate() {
+            let sum = node.sum.map(|()| row(rank, place)).transpose()?;
+            tree.push(Node { start: node.start, size: node.size, sum }, add)?;
+        }
+    }
+    tree.whole(add)
+}
+
+/// The failure of a rank whose others are gone: the cause is theirs.
+fn lost(what: &str) -> Failure {
+    Failure::new(JobEndReason::PeerLost, format!("another rank is gone: {what}"))
+}

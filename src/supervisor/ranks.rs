@@ -1,0 +1,119 @@
+//! The ranks of a job: a runner each, which end together. The job ends as the rank that is the
+//! cause; one that only lost the others never is.
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::runner::{Charge, Origin};
+use super::stopping::Stop;
+use super::{RunnerNews, Supervisor};
+use crate::job::end::Exit;
+use crate::proto::v1::JobEndReason;
+
+impl Supervisor {
+    /// Looks after all ranks of a job until their end: once one has ended before its time, the
+    /// others are asked to. `charge` is that of the first, of which alone is told.
+    pub(super) async fn see_ranks_through(
+        &self,
+        charge: Charge,
+        origin: Origin,
+        count: u32,
+        stop: watch::Sender<Stop>,
+    ) -> RunnerNews {
+        let id = charge.id.clone();
+        // Nobody listens to it.
+        let quiet = Self { settings: self.settings.clone(), events: mpsc::channel(1).0 };
+        let mut ranks = JoinSet::new();
+        for rank in 0..count {
+            let (this, charge) = match rank {
+                0 => (self.clone(), charge.clone()),
+                _ => (quiet.clone(), charge.of_rank(rank)),
+            };
+            let origin = origin.clone();
+            ranks.spawn(async move { (rank, this.see_through(charge, origin).await) });
+        }
+        let mut ends: Vec<(u32, RunnerNews)> = Vec::new();
+        while let Some(ended) = ranks.join_next().await {
+            match ended {
+                Ok((rank, news)) => {
+                    if let Some(how) = failure(&news).filter(|_| !ranks.is_empty()) {
+                        tracing::warn!(job.id = %id, rank, "a rank has ended ({how}); the others are asked to end");
+                        stop.send_if_modified(|wanted| {
+                            std::mem::replace(wanted, Stop::Gently.max(*wanted)) < Stop::Gently
+                        });
+                    }
+                    ends.push((rank, news));
+                }
+                Err(error) => tracing::error!(job.id = %id, %error, "a rank is not looked after any more"),
+            }
+        }
+        let cause = cause(ends);
+        cause.unwrap_or(RunnerNews::Ended {
+            exit: Exit::Unknown,
+            fault: None,
+            log_tail: Vec::new(),
+            said: None,
+            rank: 0,
+        })
+    }
+}
+
+/// How a rank has failed, in words; None where it has ended as it should.
+fn failure(news: &RunnerNews) -> Option<String> {
+    let RunnerNews::Ended { exit, fault, .. } = news else { return None };
+    match (exit, fault) {
+        (Exit::Code(0), None) => None,
+        (_, Some(fault)) => Some(fault.words.clone()),
+        (exit, None) => Some(format!("{exit:?}")),
+    }
+}
+
+/// Whether a rank only lost the others.
+fn has_lost_others(news: &RunnerNews) -> bool {
+    matches!(news, RunnerNews::Ended { said: Some(said), .. } if said.reason() == JobEndReason::PeerLost)
+}
+
+/// The end of the job, from the ends of its ranks in the order in which they came: that of the
+/// first where it ended as it should, else that of the first cause.
+fn cause(mut ends: Vec<(u32, RunnerNews)>) -> Option<RunnerNews> {
+    let first = ends.iter().position(|(rank, _)| *rank == 0);
+    let is_good = |place: usize| failure(&ends[place].1).is_none();
+    let is_cause = |(_, news): &(u32, RunnerNews)| failure(news).is_some() && !has_lost_others(news);
+    let place = first.filter(|place| is_good(*place)).or_else(|| ends.iter().position(is_cause)).or(first)?;
+    let (cause, news) = ends.swap_remove(place);
+    Some(match news {
+        RunnerNews::Ended { exit, fault, log_tail, said, .. } => {
+            RunnerNews::Ended { exit, fault, log_tail, said, rank: cause }
+        }
+        news => news,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::v1::RunnerEnded;
+
+    #[test]
+    fn a_rank_that_lost_the_others_is_the_cause_only_where_no_other_is() {
+        use JobEndReason::{Finished, Interrupted, OutOfMemory, PeerLost};
+        let ended = |rank: u32, exit, reason: Option<JobEndReason>| {
+            let said = reason.map(|reason| RunnerEnded { reason: reason.into(), ..RunnerEnded::default() });
+            (rank, RunnerNews::Ended { exit, fault: None, log_tail: Vec::new(), said, rank: 0 })
+        };
+        let found = |ends: Vec<_>| match cause(ends) {
+            Some(RunnerNews::Ended { rank, .. }) => rank,
+            other => panic!("{other:?}"),
+        };
+        let lost = |rank| ended(rank, Exit::Code(1), Some(PeerLost));
+        let good = |rank, reason| ended(rank, Exit::Code(0), Some(reason));
+        assert_eq!(found(vec![good(1, Finished), good(0, Finished)]), 0);
+        assert_eq!(found(vec![lost(0), ended(1, Exit::Signal(9), None)]), 1);
+        assert_eq!(found(vec![lost(1), ended(2, Exit::Code(1), Some(OutOfMemory)), lost(0)]), 2);
+        assert_eq!(found(vec![ended(0, Exit::Signal(9), None), lost(1)]), 0);
+        assert_eq!(found(vec![lost(2), lost(1), lost(0)]), 0);
+        assert_eq!(found(vec![good(0, Finished), lost(1)]), 0);
+        // The first was asked to end, since another had failed.
+        assert_eq!(found(vec![ended(1, Exit::Signal(11), None), good(0, Interrupted)]), 1);
+    }
+}

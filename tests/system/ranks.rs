@@ -1,0 +1,196 @@
+//! Jobs of several ranks: their numbers are those of one rank with as many shards, whatever happens
+//! to them.
+
+use std::path::Path;
+
+use nix::sys::signal::Signal;
+use torchd::proto::v1;
+
+use super::daemon::{Daemon, Setup, is_gone};
+use super::resume::{Outcome, retried};
+use super::survival::signal;
+use super::{spec, tools};
+
+/// The library by which ranks exchange tensors, beside the runner; else the test is told as skipped.
+fn is_there() -> bool {
+    let library = Path::new(env!("CARGO_BIN_EXE_torchd-runner")).with_file_name("libtdranks.so");
+    if !library.exists() {
+        tools::skip("libtdranks.so", "scripts/ranks --into target/debug");
+    }
+    library.exists()
+}
+
+fn start() -> Daemon {
+    Setup::new().set("jobs.cpu_slots", "4").start()
+}
+
+/// A network with everything whose numbers depend on the slice that it sees, two epochs with an
+/// uneven last batch, in four shards.
+fn job(ranks: u32) -> v1::JobSpec {
+    let mut spec = spec::mnist(v1::training::Length::Epochs(2));
+    let data = spec.data.as_mut().unwrap();
+    data.limit = Some(1005);
+    data.augment = vec![torchd::proto::json::from_str(r#"{"noise": {"std": 0.1}}"#).unwrap()];
+    let model = r#"{"sequential": {"layers": [
+        {"conv2d": {"out_channels": 8, "kernel_size": 5, "stride": 2}}, {"batch_norm2d": {}}, {"relu": {}},
+        {"dropout2d": {"p": 0.2}}, {"flatten": {}}, {"linear": {"out_features": 600}}, {"relu": {}}, {"linear": {}}
+    ]}}"#;
+    v1::JobSpec {
+        model: Some(torchd::proto::json::from_str(model).unwrap()),
+        resources: Some(v1::Resources { ranks: Some(ranks), ..spec::threads(1) }),
+        training: Some(v1::Training { shards: Some(4), batch_size: Some(30), ..spec.training.unwrap() }),
+        checkpoint: Some(v1::Checkpoint { every_steps: Some(7), ..v1::Checkpoint::default() }),
+        logging: Some(v1::Logging { scalar_every_steps: Some(5) }),
+        metrics: vec!["accuracy".into()],
+        ..spec
+    }
+}
+
+async fn past(daemon: &Daemon, name: &str, step: u64) {
+    daemon.watch_until(name, |job| job.progress.as_ref().is_some_and(|progress| progress.step >= step)).await;
+}
+
+/// The end of a job, which nothing happened to, of one rank.
+async fn unbroken(daemon: &Daemon) -> Outcome {
+    let job = daemon.create(job(1)).await;
+    Outcome::of(daemon, &daemon.watch_to_end(&job.name).await).await
+}
+
+/// The process of a rank.
+fn process(daemon: &Daemon, name: &str, rank: u32) -> i32 {
+    match rank {
+        0 => daemon.signed(name, "lock"),
+        _ => daemon.signed(name, &format!("ranks/{rank}/lock")),
+    }
+}
+
+#[tokio::test]
+async fn the_numbers_of_a_job_do_not_depend_on_how_many_ranks_train_it() {
+    if !is_there() {
+        return;
+    }
+    let daemon = start();
+    let mut outcomes = Vec::new();
+    for ranks in [1, 2, 4] {
+        let job = daemon.create(job(ranks)).await;
+        let ended = daemon.watch_to_end(&job.name).await;
+        let end = ended.end.clone().unwrap();
+        assert_eq!(end.reason(), v1::JobEndReason::Finished, "{ranks} ranks: {}", end.message);
+        outcomes.push(Outcome::of(&daemon, &ended).await);
+    }
+    outcomes.windows(2).for_each(|two| two[0].assert_same(&two[1]));
+}
+
+#[tokio::test]
+async fn a_job_goes_on_bit_for_bit_with_another_number_of_ranks() {
+    if !is_there() {
+        return;
+    }
+    let daemon = start();
+    let whole = unbroken(&daemon).await;
+    for others in [1, 4] {
+        let job = daemon.create(job(2)).await;
+        past(&daemon, &job.name, 12).await;
+        let ranks = [0, 1].map(|rank| process(&daemon, &job.name, rank));
+        daemon.jobs().await.pause_job(v1::PauseJobRequest { name: job.name.clone() }).await.unwrap();
+        let paused = daemon.watch_until(&job.name, |job| job.state() == v1::JobState::Paused).await;
+        assert_eq!(paused.last_attempt_end.unwrap().reason(), v1::JobEndReason::Paused);
+        assert!(ranks.iter().all(|rank| is_gone(*rank)));
+        let set = vec![v1::FieldEdit { path: "resources.ranks".into(), value: others.to_string() }];
+        let edits = Some(v1::JobEdits { set, ..v1::JobEdits::default() });
+        let request = v1::ResumeJobRequest { name: job.name.clone(), edits, ..Default::default() };
+        daemon.jobs().await.resume_job(request).await.unwrap();
+        let ended = daemon.watch_to_end(&job.name).await;
+        let end = ended.end.clone().unwrap();
+        assert_eq!((end.reason(), ended.attempt), (v1::JobEndReason::Finished, 2), "{others}: {}", end.message);
+        Outcome::of(&daemon, &ended).await.assert_same(&whole);
+    }
+}
+
+#[tokio::test]
+async fn a_rank_that_dies_ends_the_attempt_as_its_cause_and_the_next_one_gives_the_same_numbers() {
+    if !is_there() {
+        return;
+    }
+    let daemon = start();
+    let whole = unbroken(&daemon).await;
+    let job = daemon.create(retried(3, job(2))).await;
+    for (attempt, rank) in [(1, 1), (2, 0)] {
+        daemon.watch_until(&job.name, |job| job.attempt == attempt && job.state() == v1::JobState::Running).await;
+        past(&daemon, &job.name, 10 * u64::from(attempt)).await;
+        let ranks = [0, 1].map(|rank| process(&daemon, &job.name, rank));
+        signal(ranks[rank], Signal::SIGKILL);
+        let next = daemon.watch_until(&job.name, |job| job.attempt > attempt).await;
+        let end = next.last_attempt_end.unwrap();
+        assert_eq!(end.reason(), v1::JobEndReason::KilledBySignal, "{}", end.message);
+        assert_eq!(end.message.starts_with("rank 1: "), rank == 1, "{}", end.message);
+        assert!(ranks.iter().all(|rank| is_gone(*rank)));
+    }
+    let ended = daemon.watch_to_end(&job.name).await;
+    assert_eq!(ended.end.clone().unwrap().reason(), v1::JobEndReason::Finished, "{:?}", ended.end);
+    Outcome::of(&daemon, &ended).await.assert_same(&whole);
+}
+
+#[tokio::test]
+async fn a_rank_that_hangs_is_a_stall_of_the_job() {
+    if !is_there() {
+        return;
+    }
+    let daemon = Setup::new().set("jobs.cpu_slots", "4").set("runner.stop_grace", "1s").start();
+    let mut spec = retried(1, job(2));
+    let stall_timeout = Some(prost_types::Duration { seconds: 3, nanos: 0 });
+    spec.retry = spec.retry.map(|retry| v1::Retry { stall_timeout, ..retry });
+    let job = daemon.create(spec).await;
+    past(&daemon, &job.name, 10).await;
+    let ranks = [0, 1].map(|rank| process(&daemon, &job.name, rank));
+    signal(ranks[1], Signal::SIGSTOP);
+    let next = daemon.watch_until(&job.name, |job| job.attempt > 1).await;
+    let end = next.last_attempt_end.unwrap();
+    assert_eq!(end.reason(), v1::JobEndReason::Stalled, "{}", end.message);
+    assert!(ranks.iter().all(|rank| is_gone(*rank)));
+    assert_eq!(daemon.watch_to_end(&job.name).await.end.unwrap().reason(), v1::JobEndReason::Finished);
+}
+
+#[tokio::test]
+async fn a_daemon_that_was_killed_takes_all_ranks_up_again() {
+    if !is_there() {
+        return;
+    }
+    let daemon = start();
+    let name = daemon.create(job(2)).await.name;
+    past(&daemon, &name, 10).await;
+    let ranks = [0, 1].map(|rank| process(&daemon, &name, rank));
+    let (state_dir, _state) = daemon.crash();
+    let daemon = Setup::in_state(&state_dir).set("jobs.cpu_slots", "4").start();
+    daemon.jobs().await.cancel_job(v1::CancelJobRequest { name: name.clone(), ..Default::default() }).await.unwrap();
+    let ended = daemon.watch_to_end(&name).await;
+    assert_eq!((ended.state(), ended.attempt), (v1::JobState::Cancelled, 1), "{:?}", ended.end);
+    assert!(ranks.iter().all(|rank| is_gone(*rank)));
+}
+
+#[tokio::test]
+async fn ranks_that_cannot_be_are_refused_by_their_field() {
+    let daemon = start();
+    let with = |change: &dyn Fn(&mut v1::JobSpec)| {
+        let mut spec = job(2);
+        change(&mut spec);
+        spec
+    };
+    let ranks = |spec: &mut v1::JobSpec, ranks| spec.resources.as_mut().unwrap().ranks = Some(ranks);
+    let cases = [
+        (with(&|spec| ranks(spec, 0)), "spec.resources.ranks: is 0; 1 to 64 is right"),
+        (with(&|spec| ranks(spec, 3)), "spec.resources.ranks: is 3, which does not divide training.shards, 4"),
+        (
+            with(&|spec| spec.resources.as_mut().unwrap().cpu_threads = Some(3)),
+            "spec.resources.cpu_threads: is 3 for each of 2 ranks; jobs may take 4 cores on this machine",
+        ),
+        (
+            with(&|spec| spec.resources.as_mut().unwrap().device = v1::Device::Cuda.into()),
+            "spec.resources.ranks: is 2, and ranks compute on the CPU: device = cpu is needed",
+        ),
+    ];
+    for (spec, right) in cases {
+        let told = super::predict::refused(&daemon, spec).await;
+        assert!(told.iter().any(|told| told == right), "{told:?}");
+    }
+}
