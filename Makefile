@@ -15,6 +15,7 @@
 # make bench-check   the ratios of benches held against benches/ratios.json, before a release: CASES="metrics"; UPDATE=1 writes the table anew
 # make fuzz          feeds what reads bytes from outside with a million mangled inputs each; INPUTS=1000 for fewer
 # make cuda-graphs   builds the library by which the runner captures steps as CUDA graphs; needs g++, neither nvcc nor a GPU
+# make ranks         builds the library by which several ranks train one job, beside the programs; INTO=target/debug for those; needs g++ and libgloo-dev
 # make libtorch      fetches libtorch, which the other targets do by themselves
 # make pytorch       fetches PyTorch (2 GB, 3.5 GB on disk), which test-pytorch does by itself; or PYTORCH=/path/to/python that has it
 
@@ -22,7 +23,7 @@ machete_version := 0.9.2
 machete_root := target/tools/cargo-machete-$(machete_version)
 machete := $(machete_root)/bin/cargo-machete
 
-.PHONY: demo test test-pytorch test-python test-wheel wheel chaos lint bench bench-pytorch bench-gpu gpu-bundle fuzz cuda-graphs libtorch pytorch prerequisites bench-service bench-check
+.PHONY: demo test test-pytorch test-python test-wheel wheel chaos lint bench bench-pytorch bench-gpu gpu-bundle fuzz cuda-graphs ranks libtorch pytorch prerequisites bench-service bench-check
 
 demo: libtorch
 	cargo build --release --locked
@@ -98,6 +99,9 @@ fuzz: prerequisites
 
 cuda-graphs: libtorch
 	@scripts/cuda-graphs
+
+ranks: libtorch
+	@scripts/ranks --into $(or $(INTO),target/release)
 
 libtorch: prerequisites
 	@scripts/libtorch

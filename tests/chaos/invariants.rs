@@ -128,7 +128,8 @@ pub(crate) fn check_left(round: &mut Round, seen: &[(usize, Seen)], reference: &
             let last = assert_journal(&subject.name, &folder);
             assert_eq!(seen.sequence, last, "{}: its follower has every record", subject.name);
         }
-        for lock in [folder.lock(), folder.shim()] {
+        let locks = subject.kind.runners().iter().chain(subject.kind.shims());
+        for lock in locks.map(|lock| folder.path().join(lock)).filter(|lock| lock.exists()) {
             assert!(!is_held(&lock).unwrap(), "{} is held", lock.display());
         }
         assert_nothing_half_written(folder.path());

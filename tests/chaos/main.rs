@@ -26,6 +26,9 @@ mod small_disk;
 #[path = "../system/spec.rs"]
 mod spec;
 mod strike;
+#[allow(dead_code, reason = "not everything is needed here")]
+#[path = "../system/tools.rs"]
+mod tools;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;

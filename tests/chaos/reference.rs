@@ -8,7 +8,7 @@ use std::path::Path;
 use torchd::proto::v1;
 
 use super::daemon::{Daemon, Setup};
-use super::spec;
+use super::{spec, tools};
 
 /// Steps of a job: an epoch of 500 with its validation, and a part of a second.
 pub(crate) const STEPS: u64 = 560;
@@ -25,6 +25,8 @@ pub(crate) enum Kind {
     Mnist,
     /// A model that PyTorch exported, with buffers and dropout.
     Exported,
+    /// The example job, by two ranks.
+    Ranks,
     /// A program of its own, which saves and goes on as programs do.
     Program,
 }
@@ -58,12 +60,28 @@ pub(crate) struct Computed {
 pub(crate) struct Reference(BTreeMap<Kind, Computed>);
 
 impl Kind {
-    pub(crate) const ALL: [Self; 3] = [Self::Mnist, Self::Exported, Self::Program];
+    const ALL: [Self; 4] = [Self::Mnist, Self::Exported, Self::Program, Self::Ranks];
+
+    /// The kinds that this machine can train.
+    pub(crate) fn all() -> &'static [Self] {
+        if tools::has_ranks() { &Self::ALL } else { &Self::ALL[..3] }
+    }
+
+    /// The locks of its runners.
+    pub(crate) fn runners(self) -> &'static [&'static str] {
+        if self == Self::Ranks { &["lock", "ranks/1/lock"] } else { &["lock"] }
+    }
+
+    /// The locks of their parents.
+    pub(crate) fn shims(self) -> &'static [&'static str] {
+        if self == Self::Ranks { &["shim", "ranks/1/shim"] } else { &["shim"] }
+    }
 
     /// The spec that all jobs of the kind share, as far as numbers go.
     pub(crate) fn numbers(self) -> v1::JobSpec {
         match self {
             Self::Mnist => numbers(),
+            Self::Ranks => in_ranks(2),
             Self::Program => {
                 let script = PROGRAM.replace("STEPS", &STEPS.to_string()).replace("EVERY", &SCALARS_EVERY.to_string());
                 let command = ["sh".into(), "-c".into(), script].to_vec();
@@ -101,6 +119,16 @@ fn models() -> &'static Path {
     Path::new("tests/data/exported")
 }
 
+/// The example job in two shards, by so many ranks.
+fn in_ranks(ranks: u32) -> v1::JobSpec {
+    let numbers = numbers();
+    v1::JobSpec {
+        resources: numbers.resources.map(|resources| v1::Resources { ranks: Some(ranks), ..resources }),
+        training: numbers.training.map(|training| v1::Training { shards: Some(2), ..training }),
+        ..numbers
+    }
+}
+
 fn numbers() -> v1::JobSpec {
     v1::JobSpec {
         resources: Some(spec::threads(1)),
@@ -136,8 +164,8 @@ impl Reference {
     pub(crate) async fn train() -> Self {
         let daemon = serving_all(Setup::new()).start();
         let mut all = BTreeMap::new();
-        for kind in Kind::ALL {
-            all.insert(kind, Computed::train(&daemon, kind).await);
+        for kind in Kind::all() {
+            all.insert(*kind, Computed::train(&daemon, *kind).await);
         }
         Self(all)
     }
@@ -149,7 +177,9 @@ impl Reference {
 
 impl Computed {
     async fn train(daemon: &Daemon, kind: Kind) -> Self {
-        let job = daemon.create(kind.numbers()).await;
+        // Ranks compute what one process does.
+        let numbers = if kind == Kind::Ranks { in_ranks(1) } else { kind.numbers() };
+        let job = daemon.create(numbers).await;
         let ended = daemon.watch_to_end(&job.name).await;
         assert_eq!(ended.state(), v1::JobState::Succeeded, "{:?}", ended.end);
         let scalars = scalars(daemon, &job.name).await;
@@ -158,7 +188,7 @@ impl Computed {
         assert_eq!(steps, expected);
         let result = match kind {
             Kind::Program => Vec::new(),
-            Kind::Mnist | Kind::Exported => {
+            Kind::Mnist | Kind::Ranks | Kind::Exported => {
                 fs::read(daemon.job_folder(&job.name).join("artifacts/model.safetensors")).unwrap()
             }
         };

@@ -230,7 +230,7 @@ impl Round {
         let stall_timeout = Some(prost_types::Duration { seconds: 1, nanos: 0 });
         let retry = v1::Retry { max_restarts, initial_backoff: backoff, stall_timeout, ..v1::Retry::default() };
         let every_steps = Some(*self.random.of(&[37, 50, 111]));
-        let kind = *self.random.of(&Kind::ALL);
+        let kind = *self.random.of(Kind::all());
         let checkpoint = v1::Checkpoint { every_steps, ..v1::Checkpoint::default() };
         let spec = v1::JobSpec {
             retry: Some(retry),

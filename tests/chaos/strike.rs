@@ -11,6 +11,7 @@ use torchd::proto::v1;
 
 use super::blows::Blow;
 use super::daemon::{Daemon, LIMIT, Setup};
+use super::reference::Kind;
 use super::round::Round;
 
 impl Round {
@@ -56,12 +57,12 @@ impl Round {
                 tokio::time::sleep(Duration::from_millis(2500)).await;
                 self.daemon().signal(Signal::SIGCONT);
             }
-            Blow::KillRunner => self.signal(&name, "lock", Signal::SIGKILL),
-            Blow::TermRunner => self.signal(&name, "lock", Signal::SIGTERM),
-            Blow::FreezeRunner => self.signal(&name, "lock", Signal::SIGSTOP),
-            Blow::KillShim => self.signal(&name, "shim", Signal::SIGKILL),
-            Blow::TermShim => self.signal(&name, "shim", Signal::SIGTERM),
-            Blow::FreezeShim => self.signal(&name, "shim", Signal::SIGSTOP),
+            Blow::KillRunner => self.signal(victim, Kind::runners, Signal::SIGKILL),
+            Blow::TermRunner => self.signal(victim, Kind::runners, Signal::SIGTERM),
+            Blow::FreezeRunner => self.signal(victim, Kind::runners, Signal::SIGSTOP),
+            Blow::KillShim => self.signal(victim, Kind::shims, Signal::SIGKILL),
+            Blow::TermShim => self.signal(victim, Kind::shims, Signal::SIGTERM),
+            Blow::FreezeShim => self.signal(victim, Kind::shims, Signal::SIGSTOP),
             Blow::FreezeClient => self.freeze_client(name),
             Blow::Pause => {
                 let request = v1::PauseJobRequest { name };
@@ -130,13 +131,23 @@ impl Round {
         }
     }
 
-    /// Signals the process that has signed a lock of a job, if it still runs.
-    fn signal(&mut self, name: &str, lock: &str, signal: Signal) {
-        if let Ok(Some(runner)) = Signature::read_file(&self.folder(name).join(lock))
+    /// Signals a process that has signed one of these locks of a job, if it still runs.
+    fn signal(&mut self, victim: usize, locks: fn(Kind) -> &'static [&'static str], signal: Signal) {
+        let name = self.subjects[victim].name.clone();
+        let locks = locks(self.subjects[victim].kind);
+        let lock = *self.random.of(locks);
+        if let Ok(Some(runner)) = Signature::read_file(&self.folder(&name).join(lock))
             && runner.is_running().unwrap()
         {
             let _ = kill(Pid::from_raw(runner.pid as i32), signal);
-            self.count(&format!("{signal} that hit a {}", if lock == "lock" { "runner" } else { "shim" }));
+            self.count(&format!(
+                "{signal} that hit a {}",
+                match lock {
+                    "lock" => "runner",
+                    "shim" => "shim",
+                    _ => "process of another rank",
+                }
+            ));
             if signal == Signal::SIGSTOP {
                 self.frozen.push(runner);
             }

@@ -1,8 +1,6 @@
 //! Jobs of several ranks: their numbers are those of one rank with as many shards, whatever happens
 //! to them.
 
-use std::path::Path;
-
 use nix::sys::signal::Signal;
 use torchd::proto::v1;
 
@@ -10,15 +8,6 @@ use super::daemon::{Daemon, Setup, is_gone};
 use super::resume::{Outcome, retried};
 use super::survival::signal;
 use super::{spec, tools};
-
-/// The library by which ranks exchange tensors, beside the runner; else the test is told as skipped.
-fn is_there() -> bool {
-    let library = Path::new(env!("CARGO_BIN_EXE_torchd-runner")).with_file_name("libtdranks.so");
-    if !library.exists() {
-        tools::skip("libtdranks.so", "scripts/ranks --into target/debug");
-    }
-    library.exists()
-}
 
 fn start() -> Daemon {
     Setup::new().set("jobs.cpu_slots", "4").start()
@@ -66,7 +55,7 @@ fn process(daemon: &Daemon, name: &str, rank: u32) -> i32 {
 
 #[tokio::test]
 async fn the_numbers_of_a_job_do_not_depend_on_how_many_ranks_train_it() {
-    if !is_there() {
+    if !tools::has_ranks() {
         return;
     }
     let daemon = start();
@@ -83,7 +72,7 @@ async fn the_numbers_of_a_job_do_not_depend_on_how_many_ranks_train_it() {
 
 #[tokio::test]
 async fn a_job_goes_on_bit_for_bit_with_another_number_of_ranks() {
-    if !is_there() {
+    if !tools::has_ranks() {
         return;
     }
     let daemon = start();
@@ -109,7 +98,7 @@ async fn a_job_goes_on_bit_for_bit_with_another_number_of_ranks() {
 
 #[tokio::test]
 async fn a_rank_that_dies_ends_the_attempt_as_its_cause_and_the_next_one_gives_the_same_numbers() {
-    if !is_there() {
+    if !tools::has_ranks() {
         return;
     }
     let daemon = start();
@@ -133,7 +122,7 @@ async fn a_rank_that_dies_ends_the_attempt_as_its_cause_and_the_next_one_gives_t
 
 #[tokio::test]
 async fn a_rank_that_hangs_is_a_stall_of_the_job() {
-    if !is_there() {
+    if !tools::has_ranks() {
         return;
     }
     let daemon = Setup::new().set("jobs.cpu_slots", "4").set("runner.stop_grace", "1s").start();
@@ -153,7 +142,7 @@ async fn a_rank_that_hangs_is_a_stall_of_the_job() {
 
 #[tokio::test]
 async fn a_daemon_that_was_killed_takes_all_ranks_up_again() {
-    if !is_there() {
+    if !tools::has_ranks() {
         return;
     }
     let daemon = start();

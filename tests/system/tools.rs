@@ -24,6 +24,16 @@ pub(crate) fn is_there(program: &str, install: &str) -> bool {
     found
 }
 
+/// Whether the library by which ranks exchange tensors lies beside the runner; if not, the test that
+/// asks is told as skipped.
+pub(crate) fn has_ranks() -> bool {
+    let library = Path::new(env!("CARGO_BIN_EXE_torchd-runner")).with_file_name("libtdranks.so");
+    if !library.exists() {
+        skip("libtdranks.so", "scripts/ranks --into target/debug");
+    }
+    library.exists()
+}
+
 /// Python with the packages of scripts/python-tools.txt; None where they are not set up.
 pub(crate) fn python() -> Option<Command> {
     if !Path::new(".python/.pins").exists() {
@@ -79,6 +89,6 @@ fn is_root_of_the_machine() -> bool {
         && users.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
-pub(crate) fn skip(what: &str, install: &str) {
+fn skip(what: &str, install: &str) {
     tell(Skip::CouldRun, &format!("{what} is missing. Install it with: {install}"));
 }
