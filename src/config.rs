@@ -118,6 +118,10 @@ pub struct Settings {
     pub runner_dry_run_timeout: Duration,
     /// Memory that a dry run may allocate; None for half of what jobs can have.
     pub runner_dry_run_memory_bytes: Option<u64>,
+    /// The largest file that the daemon itself may write, in bytes; None for no limit.
+    pub daemon_max_file_bytes: Option<u64>,
+    /// The address space that the daemon itself may have, in bytes; None for no limit.
+    pub daemon_max_address_space_bytes: Option<u64>,
     /// The largest file that a runner may write, in bytes; None for no limit.
     pub runner_max_file_bytes: Option<u64>,
     /// The address space that a runner may have, in bytes; None for no limit.

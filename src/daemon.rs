@@ -119,6 +119,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     limits::forbid_core_dumps();
     let open_files = limits::raise_open_files();
     limits::tell_address_space();
+    limits::limit_ourselves(&settings);
     // A daemon mostly waits; two threads keep it small on machines with many cores.
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("torchd").enable_all().build();

@@ -197,7 +197,7 @@ impl Supervisor {
         command.stdin(Stdio::null()).kill_on_drop(true);
         let limits = self.settings.limits;
         // SAFETY: it makes system calls alone, and allocates nothing.
-        unsafe { command.pre_exec(move || limits.take()) };
+        unsafe { command.pre_exec(move || limits::lift().and_then(|()| limits.take())) };
         command
     }
 }

@@ -50,6 +50,13 @@ pub fn to_toml(settings: &Settings) -> String {
         security,
         format!("\n[audit]\nmax_file_bytes = {}\n", settings.audit_max_file_bytes),
         format!("files = {}\nreads = {}\n", settings.audit_files, settings.audit_reads),
+        "\n[daemon]\n".to_owned(),
+        chosen("max_file_bytes", settings.daemon_max_file_bytes.map(|bytes| bytes.to_string()), "no limit"),
+        chosen(
+            "max_address_space_bytes",
+            settings.daemon_max_address_space_bytes.map(|bytes| bytes.to_string()),
+            "no limit",
+        ),
         format!("\n[data]\nroots = [{}]\n", roots.join(", ")),
         format!("\n[uploads]\nquota_bytes = {}\n", settings.uploads_quota_bytes),
         format!("max_files = {}\n", settings.uploads_max_files),

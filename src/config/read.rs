@@ -166,6 +166,9 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
     }
     let runner_dry_run_timeout = keys.take("runner.dry_run_timeout", duration).unwrap_or(Duration::from_secs(60));
     let runner_dry_run_memory_bytes = keys.take("runner.dry_run_memory_bytes", in_range(1 << 26, 1 << 46, "bytes"));
+    let daemon_max_file_bytes = keys.take("daemon.max_file_bytes", in_range(1 << 20, 1 << 50, "bytes"));
+    let daemon_max_address_space_bytes =
+        keys.take("daemon.max_address_space_bytes", in_range(1 << 30, 1 << 50, "bytes"));
     let runner_max_file_bytes = keys.take("runner.max_file_bytes", in_range(1 << 20, 1 << 50, "bytes"));
     let runner_max_address_space_bytes =
         keys.take("runner.max_address_space_bytes", in_range(1 << 30, 1 << 50, "bytes"));
@@ -262,6 +265,8 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
         runner_stop_grace,
         runner_dry_run_timeout,
         runner_dry_run_memory_bytes: runner_dry_run_memory_bytes.map(|bytes| bytes as u64),
+        daemon_max_file_bytes: daemon_max_file_bytes.map(|bytes| bytes as u64),
+        daemon_max_address_space_bytes: daemon_max_address_space_bytes.map(|bytes| bytes as u64),
         runner_max_file_bytes: runner_max_file_bytes.map(|bytes| bytes as u64),
         runner_max_address_space_bytes: runner_max_address_space_bytes.map(|bytes| bytes as u64),
         jobs_max_queued: jobs_max_queued.unwrap_or(100),

@@ -5,6 +5,8 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::config::Settings;
+
 /// Raises the limit of descriptors to the hard limit. Returns the soft limit from before, if there
 /// was one.
 pub(super) fn raise_open_files() -> Option<u64> {
@@ -24,6 +26,23 @@ pub(super) fn raise_open_files() -> Option<u64> {
 pub(super) fn forbid_core_dumps() {
     if let Err(error) = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }) {
         tracing::warn!(%error, "core dumps cannot be forbidden");
+    }
+}
+
+/// Keeps this process to the limits of the settings, and the parents of runners with it. The hard
+/// limits stay: runners and programs are lifted to these.
+pub(super) fn limit_ourselves(settings: &Settings) {
+    let limits = [
+        (Resource::Fsize, "daemon.max_file_bytes", settings.daemon_max_file_bytes),
+        (Resource::As, "daemon.max_address_space_bytes", settings.daemon_max_address_space_bytes),
+    ];
+    for (resource, key, most) in limits {
+        let Some(most) = most else { continue };
+        let maximum = getrlimit(resource).maximum;
+        let current = maximum.map_or(most, |hard| hard.min(most));
+        if let Err(error) = setrlimit(resource, Rlimit { current: Some(current), maximum }) {
+            tracing::warn!(%error, key, most, "torchd cannot be kept to this limit");
+        }
     }
 }
 

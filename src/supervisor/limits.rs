@@ -13,6 +13,15 @@ pub struct RunnerLimits {
     pub address_space_bytes: Option<u64>,
 }
 
+/// Lifts this process from the limits of the daemon itself to the hard ones. It allocates nothing.
+pub(super) fn lift() -> io::Result<()> {
+    for resource in [Resource::Fsize, Resource::As] {
+        let maximum = getrlimit(resource).maximum;
+        setrlimit(resource, Rlimit { current: maximum, maximum })?;
+    }
+    Ok(())
+}
+
 impl RunnerLimits {
     /// Limits this process, and all that it starts, for good.
     pub(super) fn take(self) -> io::Result<()> {

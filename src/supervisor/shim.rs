@@ -27,7 +27,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::alone::{Alone, Consequence, LOOK_EVERY};
 use super::control_group::{self, Group};
 use super::kernel::{children, memory_kills};
-use super::limits::RunnerLimits;
+use super::limits::{self, RunnerLimits};
 use super::log::Log;
 use super::{is_of_disk, is_of_machine};
 use crate::attempt::NOT_MINE;
@@ -368,6 +368,7 @@ fn start(arguments: &ShimArguments, output: OwnedFd, group: Option<&Group>) -> i
         .stderr(output);
     let before = move || {
         entrance.as_ref().map_or(Ok(()), control_group::enter)?;
+        limits::lift()?;
         // In our session a stopped runner would get SIGHUP when we die.
         rustix::process::setsid().map(drop).map_err(io::Error::from)
     };

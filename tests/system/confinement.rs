@@ -157,6 +157,7 @@ async fn neither_the_daemon_nor_what_it_starts_dumps_core_and_runners_have_the_l
         line.split_whitespace().nth(1).unwrap().to_owned()
     };
     assert_eq!(limit(daemon.pid() as i32, "Max core file size"), "0");
+    assert_eq!(limit(daemon.pid() as i32, "Max file size"), "unlimited");
     for who in ["shim", "lock"] {
         let pid = daemon.signed(&job.name, who);
         let limits = ["Max core file size", "Max file size", "Max address space"].map(|name| limit(pid, name));
@@ -168,6 +169,38 @@ async fn neither_the_daemon_nor_what_it_starts_dumps_core_and_runners_have_the_l
     for expected in ["writes no core file", "more than 1073741824 bytes", "at most 1099511627776 bytes"] {
         assert!(told.contains(expected), "{expected}: {told}");
     }
+}
+
+#[tokio::test]
+async fn the_daemon_keeps_itself_to_its_settings_and_lifts_what_it_starts() {
+    let (file, space) = (1_u64 << 28, 1_u64 << 35);
+    let setup = Setup::new().set("daemon.max_file_bytes", &file.to_string());
+    let setup = setup.set("daemon.max_address_space_bytes", &space.to_string());
+    let daemon = setup.set("programs.enabled", "true").set("programs.allowed", "/usr/bin:/bin").start();
+    let model = daemon.create(spec::endless()).await;
+    daemon.watch_until(&model.name, |job| job.progress.is_some()).await;
+    let limits = |pid: i32| {
+        let text = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        ["Max file size", "Max address space"].map(|name| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.split_whitespace().map(str::to_owned).take(2).collect::<Vec<_>>()
+        })
+    };
+    let (own, none) = ([file, space].map(|most| vec![most.to_string(), "unlimited".into()]), "unlimited".to_owned());
+    assert_eq!(limits(daemon.pid() as i32), own);
+    assert_eq!(limits(daemon.signed(&model.name, "shim")), own);
+    assert_eq!(limits(daemon.signed(&model.name, "lock")), [vec![none.clone(); 2], vec![none.clone(); 2]]);
+    let command = ["sh", "-c", "ulimit -f; ulimit -v"].map(str::to_owned).to_vec();
+    let program = v1::JobSpec {
+        program: Some(v1::Program { command, ..v1::Program::default() }),
+        resources: Some(spec::threads(1)),
+        ..v1::JobSpec::default()
+    };
+    daemon.ctl(&["cancel", &model.name]);
+    let program = daemon.create(program).await;
+    assert_eq!(daemon.watch_to_end(&program.name).await.state(), v1::JobState::Succeeded);
+    let log = fs::read_to_string(daemon.job_folder(&program.name).join("runner.log")).unwrap();
+    assert_eq!(log.matches("unlimited").count(), 2, "{log}");
 }
 
 #[tokio::test]
