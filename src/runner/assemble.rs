@@ -160,7 +160,9 @@ pub(crate) fn feed(
     device: Device,
 ) -> Result<Feed> {
     let places = work.model.places(set.facts()).map_err(|what| Failure::new(JobEndReason::BadData, what))?;
-    let readers = usize::try_from(order.lease.cpu_threads).unwrap_or(usize::MAX).clamp(1, MOST_READERS);
+    // The lease is that of all ranks.
+    let threads = order.lease.cpu_threads / order.rank.map_or(1, |rank| rank.count.max(1));
+    let readers = usize::try_from(threads).unwrap_or(usize::MAX).clamp(1, MOST_READERS);
     let normalizer = feed::normalizer(set.facts(), taught, work.data.normalize.as_ref(), preparation, device)?;
     Feed::new(set, readers, normalizer, places, device, device_bytes(device, order))
 }

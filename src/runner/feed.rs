@@ -21,6 +21,7 @@ use torchd::proto::v1::JobEndReason;
 
 use self::held::Held;
 pub(crate) use self::order::Shuffle;
+pub(crate) use self::pass::Share;
 use self::pass::{At, Pass, Places};
 use crate::failure::{Failure, Result};
 
@@ -205,7 +206,19 @@ impl Feed {
         size: u64,
         go_on: Patience<'_>,
     ) -> Result<Option<Examples>> {
-        let at = At { shuffle, position, size };
+        self.share(shuffle, position, size, Share::WHOLE, go_on)
+    }
+
+    /// The examples of a part of such a batch; one of them where that has none.
+    pub(crate) fn share(
+        &mut self,
+        shuffle: Option<Shuffle>,
+        position: u64,
+        size: u64,
+        share: Share,
+        go_on: Patience<'_>,
+    ) -> Result<Option<Examples>> {
+        let at = At { shuffle, position, size, share };
         let values = match &mut self.held {
             Holding::Device { held, places } => {
                 let pass = places.take().filter(|pass| pass.is_at(at));

@@ -116,6 +116,23 @@ impl Ranks {
         Ok(all.f_view_(&[ranks, size])?)
     }
 
+    /// Adds a number of the shards of all ranks, of 64 bits, as [`Ranks::add`] does.
+    pub(crate) fn add_weights(
+        &self,
+        nodes: Vec<Node<Tensor>>,
+        shards: u32,
+        is_held: impl Fn(u64) -> bool,
+    ) -> Result<Option<Tensor>> {
+        let own = rows(&nodes, 1, Kind::Double, |number| Ok(number.f_view([1])?))?;
+        let sum = self.sum(own, &self.shapes(shards, &is_held)?)?;
+        sum.map(|sum| Ok(sum.f_view([0; 0])?)).transpose()
+    }
+
+    /// The nodes of all ranks.
+    fn shapes(&self, shards: u32, is_held: &impl Fn(u64) -> bool) -> Result<Vec<Shape>> {
+        (0..self.count).map(|rank| shape(self.shards_of(rank, shards), is_held)).collect()
+    }
+
     /// Adds what the shards of all ranks have given, of which `nodes` are those of this rank. It is
     /// the same on all of them; None where no shard `is_held`, that is, has an example. `parts` has
     /// type and shape of each part.
@@ -126,8 +143,7 @@ impl Ranks {
         is_held: impl Fn(u64) -> bool,
         parts: &[(Kind, Vec<i64>)],
     ) -> Result<Option<Sum>> {
-        let shapes = (0..self.count).map(|rank| shape(self.shards_of(rank, shards), &is_held));
-        let shapes = shapes.collect::<Result<Vec<_>>>()?;
+        let shapes = self.shapes(shards, &is_held)?;
         let asked = f64::from(self.stop.is_heard());
         let numbers = |sum: &Sum| -> Result<Tensor> {
             let kind = KINDS.iter().position(|kind| *kind == sum.kind).unwrap_or_default() as f64;
@@ -206,7 +222,7 @@ fn shape(shards: Range<u32>, is_held: &impl Fn(u64) -> bool) -> Result<Shape> {
 }
 
 /// A vector of so many numbers for each node; zeros for one that holds nothing.
-fn rows(nodes: &[Node<Sum>], size: usize, kind: Kind, of: impl Fn(&Sum) -> Result<Tensor>) -> Result<Tensor> {
+fn rows<T>(nodes: &[Node<T>], size: usize, kind: Kind, of: impl Fn(&T) -> Result<Tensor>) -> Result<Tensor> {
     let none = || Ok(Tensor::f_zeros([size as i64], (kind, Device::Cpu))?);
     let rows = nodes.iter().map(|node| node.sum.as_ref().map_or_else(none, &of));
     Ok(Tensor::f_stack(&rows.collect::<Result<Vec<_>>>()?, 0)?)

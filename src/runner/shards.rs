@@ -14,7 +14,7 @@ use tch::{Kind, Tensor};
 
 pub(crate) use self::tree::{Node, Tree};
 use crate::failure::{Failure, Result};
-use crate::feed::{Batch, Examples};
+use crate::feed::{Batch, Examples, Patience, Share, Shuffle};
 use crate::model::{Mode, Network};
 use crate::seed::{Stream, derive};
 use crate::stateful::{copy, laid_out_like};
@@ -26,6 +26,11 @@ use crate::train::Training;
 pub(crate) fn bounds(size: i64, shards: u32, shard: u32) -> (i64, i64) {
     let first = |shard: u32| i64::from(shard) * size / i64::from(shards);
     (first(shard), first(shard + 1) - first(shard))
+}
+
+/// Whether a shard has an example of a batch of that size.
+fn has_example(size: i64, shards: u32, shard: u64) -> bool {
+    bounds(size, shards, shard as u32).1 > 0
 }
 
 /// The seed of a shard. The first has that of the job, so that one shard is the whole batch.
@@ -118,15 +123,32 @@ impl Sum {
 }
 
 impl Training {
-    /// The slice of some examples that is the batch of a shard; None where it has no example.
-    pub(crate) fn slice(&self, shards: u32, shard: u32, examples: &Examples) -> Result<Option<Batch>> {
-        let (start, size) = bounds(examples.size(), shards, shard);
-        if size == 0 {
-            return Ok(None);
-        }
-        let mut slice = examples.part(start, size)?;
-        self.augmentation.change(seed(self.work.seed, shard), self.place.step, &mut slice)?;
-        Ok(Some(self.train.arranged(slice)))
+    /// The batch of the step in hand, with the slices of this process.
+    pub(crate) fn next_slices(
+        &mut self,
+        shards: u32,
+        shuffle: Option<Shuffle>,
+        position: u64,
+        size: u64,
+        go_on: Patience<'_>,
+    ) -> Result<Option<Batch>> {
+        let own = self.own_shards(shards);
+        let share = Share { first: own.start, end: own.end, of: shards };
+        let Some(examples) = self.train.share(shuffle, position, size, share, go_on)? else { return Ok(None) };
+        let size = size.min(self.train.facts().examples - position) as i64;
+        let begins = bounds(size, shards, own.start).0;
+        let slices = own.map(|shard| {
+            let (start, count) = bounds(size, shards, shard);
+            // A small last batch has none for some shards.
+            (count > 0).then(|| self.slice(shard, examples.part(start - begins, count)?)).transpose()
+        });
+        Ok(Some(Batch { slices: slices.collect::<Result<_>>()?, size, ..self.train.arranged(examples) }))
+    }
+
+    /// The batch of a shard, which has these examples.
+    fn slice(&self, shard: u32, mut examples: Examples) -> Result<Batch> {
+        self.augmentation.change(seed(self.work.seed, shard), self.place.step, &mut examples)?;
+        Ok(self.train.arranged(examples))
     }
 
     /// The shards that this process computes, of so many.
@@ -136,8 +158,8 @@ impl Training {
 
     /// The gradients of the mean loss over a batch, slice by slice, those of other ranks included.
     pub(crate) fn gradients_of_slices(&self, batch: &Batch, shards: u32) -> Result<Computed> {
+        let weight = self.weight_of_slices(batch, shards)?;
         // Examples are mixed with others of their slice: their second targets weigh as the first.
-        let weight = self.loss.weight(&batch.targets)?;
         let weights = [weight.shallow_clone(), weight];
         let mut running = tch::no_grad(|| Running::of(self.network.as_ref()))?;
         let (mut tree, mut compared) = (Tree::default(), Vec::new());
@@ -155,7 +177,7 @@ impl Training {
         }
         let sum = match &self.ranks {
             Some(ranks) => {
-                let is_held = |shard: u64| bounds(batch.size, shards, shard as u32).1 > 0;
+                let is_held = |shard| has_example(batch.size, shards, shard);
                 let kinds = self.optimizer.trained().iter().map(Tensor::kind);
                 let kinds = kinds.chain(running.tensors.iter().map(|_| Kind::Double));
                 let sizes = self.optimizer.trained().iter().chain(&running.tensors).map(Tensor::size);
@@ -179,6 +201,23 @@ impl Training {
             .map(|(parameter, gradient)| gradient.map(|gradient| laid_out_like(parameter, gradient)).transpose());
         let gradients = gradients.collect::<std::result::Result<_, _>>()?;
         Ok(Computed { loss: loss.f_to_kind(kind)?, compared, gradients })
+    }
+
+    /// How much the targets of a batch count together, those of other ranks included.
+    fn weight_of_slices(&self, batch: &Batch, shards: u32) -> Result<Tensor> {
+        let add = |one: Tensor, other: Tensor| Ok(one.f_add(&other)?);
+        let mut tree = Tree::default();
+        for (shard, slice) in self.own_shards(shards).zip(&batch.slices) {
+            let sum = slice.as_ref().map(|slice| self.loss.weight(&slice.targets)).transpose()?;
+            tree.push(Node { start: shard.into(), size: 1, sum }, add)?;
+        }
+        let sum = match &self.ranks {
+            Some(ranks) => {
+                ranks.add_weights(tree.into_nodes(), shards, |shard| has_example(batch.size, shards, shard))?
+            }
+            None => tree.whole(add)?,
+        };
+        sum.ok_or_else(Failure::no_examples)
     }
 
     fn gradients_of_slice(

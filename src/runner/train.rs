@@ -324,16 +324,13 @@ impl Training {
     pub(crate) fn next_batch(&mut self, go_on: Patience<'_>) -> Result<Option<Batch>> {
         let Place { epoch, examples, .. } = self.place;
         let shuffle = self.work.data.shuffle.then_some(Shuffle { seed: self.work.seed, epoch });
-        let Some(mut examples) = self.train.examples(shuffle, examples, self.work.batch_size.into(), go_on)? else {
-            return Ok(None);
-        };
-        let Some(shards) = self.work.recipe.shards else {
-            self.augmentation.change(self.work.seed, self.place.step, &mut examples)?;
-            return Ok(Some(self.train.arranged(examples)));
-        };
-        let own = self.own_shards(shards);
-        let slices = own.map(|shard| self.slice(shards, shard, &examples)).collect::<Result<_>>()?;
-        Ok(Some(Batch { slices, ..self.train.arranged(examples) }))
+        let size = u64::from(self.work.batch_size);
+        if let Some(shards) = self.work.recipe.shards {
+            return self.next_slices(shards, shuffle, examples, size, go_on);
+        }
+        let Some(mut examples) = self.train.examples(shuffle, examples, size, go_on)? else { return Ok(None) };
+        self.augmentation.change(self.work.seed, self.place.step, &mut examples)?;
+        Ok(Some(self.train.arranged(examples)))
     }
 
     /// Validation and checkpoint, where they are due, at the end of an epoch or of a part of the

@@ -109,6 +109,8 @@ impl Mixing {
         let Self { at, count, order, window, held, ahead, widths } = self;
         let mut position = at.position;
         let end = (*count).min(position + at.size);
+        let part = at.share.within(end - position);
+        let wanted_positions = position + part.start..position + part.end;
         let mut columns = Columns::new(widths, &mut batch);
         while position < end {
             if !window.positions.contains(&position) {
@@ -120,7 +122,8 @@ impl Mixing {
                 held.push(shard);
             }
             let until = end.min(window.positions.end);
-            let examples: Vec<_> = (position..until).map(|position| window.example(position)).collect();
+            let positions = position.max(wanted_positions.start)..until.min(wanted_positions.end);
+            let examples: Vec<_> = positions.map(|position| window.example(position)).collect();
             columns.append(held, &examples)?;
             position = until;
         }

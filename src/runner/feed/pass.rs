@@ -29,6 +29,31 @@ pub(super) struct At {
     pub(super) position: u64,
     /// Examples of a batch; the last one of the pass may have fewer.
     pub(super) size: u64,
+    /// The part of each batch that is read.
+    pub(super) share: Share,
+}
+
+/// A part of each batch: slices of it that follow each other, as they are cut for shards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Share {
+    /// The first slice.
+    pub(crate) first: u32,
+    /// The one behind the last.
+    pub(crate) end: u32,
+    /// How many slices a batch has.
+    pub(crate) of: u32,
+}
+
+impl Share {
+    /// All of it.
+    pub(crate) const WHOLE: Self = Self { first: 0, end: 1, of: 1 };
+
+    /// The places of the part within a batch of that many examples, one at least.
+    pub(super) fn within(self, size: u64) -> Range<u64> {
+        let start = |slice: u32| u64::from(slice) * size / u64::from(self.of);
+        let (first, end) = (start(self.first), start(self.end));
+        if first < end { first..end } else { 0..1 }
+    }
 }
 
 pub(super) struct Pass {
@@ -106,8 +131,9 @@ impl Pass {
         into: &mut HostBatch,
         go_on: Patience<'_>,
     ) -> Result<Option<u64>> {
-        let At { position, size, .. } = self.at;
+        let At { position, size, share, .. } = self.at;
         let end = self.count.min(position + size);
+        let part = share.within(end - position);
         match &mut self.way {
             Way::Copied(places) => {
                 let places = places.next().ok_or_else(Failure::no_examples)?;
@@ -124,7 +150,7 @@ impl Pass {
             }
         }
         self.at.position = end;
-        Ok(Some(end - position))
+        Ok(Some(part.end - part.start))
     }
 }
 
@@ -145,9 +171,13 @@ impl Iterator for Places {
     type Item = Vec<u64>;
 
     fn next(&mut self) -> Option<Vec<u64>> {
-        let At { position, size, .. } = self.at;
+        let At { position, size, share, .. } = self.at;
         let end = self.count.min(position + size);
-        let places = (position..end).map(|position| {
+        if position >= end {
+            return None;
+        }
+        let part = share.within(end - position);
+        let places = (position + part.start..position + part.end).map(|position| {
             if !self.window.positions.contains(&position) {
                 self.window = self.order.window(self.order.window_at(position));
             }
@@ -155,7 +185,7 @@ impl Iterator for Places {
         });
         let places: Vec<_> = places.collect();
         self.at.position = end;
-        (!places.is_empty()).then_some(places)
+        Some(places)
     }
 }
 
