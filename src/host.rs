@@ -123,7 +123,7 @@ fn run(folder: &JobFolder, attempt: u32) -> Result<u8, Refused> {
         return Err(Refused::new("the order names no program", FAILURE));
     };
     let mut teller = Teller::begin(folder, &order, writer).map_err(Refused::storage("the folder cannot be written"))?;
-    let kills = memory_kills();
+    let (kills, job_kills) = (source().memory_kills(), source().job_kills());
     let place = launch::prepare(folder).map_err(Refused::storage("the folder of the program cannot be made"))?;
     // Before the program begins: the files of earlier attempts were told then.
     let events = place.filter(|_| program.reads_events).map(EventFiles::new);
@@ -153,8 +153,16 @@ fn run(folder: &JobFolder, attempt: u32) -> Result<u8, Refused> {
         excess: None,
     };
     let status = host.follow(&mut teller).map_err(Refused::storage("the journal cannot be written"))?;
-    let is_killed_for_memory = status.signal() == Some(Signal::SIGKILL as i32) && memory_kills() > kills;
-    let ended = host.verdict(status, is_killed_for_memory);
+    let was_killed = status.signal() == Some(Signal::SIGKILL as i32);
+    let killed = if source().job_kills() > job_kills && !status.success() {
+        // Also where it was another process than the first, as with `sh -c` and torchrun.
+        Killed::AtItsLimit
+    } else if was_killed && source().memory_kills() > kills {
+        Killed::WithoutMemory
+    } else {
+        Killed::No
+    };
+    let ended = host.verdict(status, killed);
     let is_good = matches!(ended.reason(), JobEndReason::Finished | JobEndReason::Interrupted);
     host.lines.say_what_was_dropped();
     teller.end(ended).map_err(Refused::storage("the journal cannot be written"))?;
@@ -170,8 +178,19 @@ fn is_of_machine(error: &io::Error) -> bool {
     crate::shortage::is_shortage(error)
 }
 
-fn memory_kills() -> u64 {
-    NodeSource::new(Environment::new(), None).memory_kills()
+/// Whether the kernel has killed a process of the program for want of memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Killed {
+    /// It has not.
+    No,
+    /// Since the machine had no more.
+    WithoutMemory,
+    /// Since the job had reached its limit.
+    AtItsLimit,
+}
+
+fn source() -> NodeSource {
+    NodeSource::new(Environment::new(), None)
 }
 
 /// The signals that mean something to us, as a descriptor.
@@ -319,13 +338,20 @@ impl Host {
     }
 
     /// How the attempt ended.
-    fn verdict(&self, status: ExitStatus, is_killed_for_memory: bool) -> RunnerEnded {
+    fn verdict(&self, status: ExitStatus, killed: Killed) -> RunnerEnded {
         let told = RunnerEnded { exit_code: status.code(), signal: status.signal(), ..RunnerEnded::default() };
         let with = |reason: JobEndReason, message: String| RunnerEnded { reason: reason.into(), message, ..told };
         if let Some((reason, what)) = self.excess.clone() {
             return with(reason, what);
         }
-        if is_killed_for_memory {
+        if killed == Killed::AtItsLimit && !self.is_stopped {
+            let most = self.most_bytes.map_or_else(|| "its limit".to_owned(), |most| most.to_string());
+            let what = format!(
+                "the kernel killed a process of the program, since the job had reached resources.memory_limit_bytes, {most}"
+            );
+            return with(JobEndReason::OutOfMemory, what);
+        }
+        if killed == Killed::WithoutMemory {
             let what =
                 "the kernel killed the program because memory ran out (SIGKILL, and its count of such kills has risen)";
             return with(JobEndReason::OutOfMemory, what.into());

@@ -19,7 +19,7 @@ use crate::proto::v1;
 pub use filesystem::unsuitable_filesystem;
 pub use landlock::landlock_abi;
 pub use libraries::SystemLibraries;
-pub use memory::{GroupVersion, Memory};
+pub use memory::{GroupVersion, JOB_GROUP, Memory};
 pub use process::{ProcessStat, process_stat};
 
 /// Where facts come from: the root of the file system and the environment. Tests have roots of
@@ -72,6 +72,12 @@ impl NodeSource {
     /// control group of this process.
     pub fn memory_kills(&self) -> u64 {
         memory::kills(self)
+    }
+
+    /// Processes of this job that the kernel has killed because the job reached the limit of its
+    /// control group; 0 where it has none of its own.
+    pub fn job_kills(&self) -> u64 {
+        memory::job_kills(self)
     }
 
     /// The control group of this process in which the kernel counts memory, or could.

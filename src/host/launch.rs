@@ -98,7 +98,8 @@ pub(super) fn start(
         told(&what, error, &hint)
     })?;
     // The kernel takes the program before it takes us.
-    let _ = fs::write(format!("/proc/{}/oom_score_adj", child.id()), "600");
+    // A hundredth of a small limit is less than what we have.
+    let _ = fs::write(format!("/proc/{}/oom_score_adj", child.id()), "1000");
     drop(theirs);
     Ok(Started { child, reports })
 }

@@ -75,13 +75,27 @@ pub(super) fn read(source: &NodeSource) -> Memory {
 /// Processes that the kernel has killed because memory ran out: on this machine, and in our control
 /// group.
 pub(super) fn kills(source: &NodeSource) -> u64 {
-    let count = |path: &str| {
-        let text = source.file(path)?;
-        text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse::<u64>().ok())
-    };
     let in_group =
-        groups(source).into_iter().find_map(|(version, folder)| count(&format!("{folder}/{}", version.kills)));
-    count("/proc/vmstat").unwrap_or(0) + in_group.unwrap_or(0)
+        groups(source).into_iter().find_map(|(version, folder)| count(source, &format!("{folder}/{}", version.kills)));
+    count(source, "/proc/vmstat").unwrap_or(0) + in_group.unwrap_or(0)
+}
+
+/// The names of control groups of jobs begin so.
+pub const JOB_GROUP: &str = "torchd-job-";
+
+/// Processes of this job that the kernel has killed because the job reached the limit of its control
+/// group; 0 where it has none of its own.
+pub(super) fn job_kills(source: &NodeSource) -> u64 {
+    let is_of_job =
+        |folder: &str| Path::new(folder).file_name().is_some_and(|name| name.to_string_lossy().starts_with(JOB_GROUP));
+    let of_job = groups(source).into_iter().filter(|(_, folder)| is_of_job(folder));
+    of_job.filter_map(|(version, folder)| count(source, &format!("{folder}/{}", version.kills))).next().unwrap_or(0)
+}
+
+/// The count of killed processes in a file.
+fn count(source: &NodeSource, path: &str) -> Option<u64> {
+    let text = source.file(path)?;
+    text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }
 
 /// A version of control groups.

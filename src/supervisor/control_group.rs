@@ -11,10 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::job::JobId;
-use crate::node::{GroupVersion, NodeSource};
+use crate::node::{GroupVersion, JOB_GROUP, NodeSource};
 
-/// The names of groups of jobs begin so.
-const PREFIX: &str = "torchd-job-";
 /// The group of the daemon, below the one that its unit gives it. The kernel limits no group whose
 /// parent has processes. (Documentation/admin-guide/cgroup-v2.rst, No Internal Process Constraint)
 const OF_DAEMON: &str = "daemon";
@@ -55,12 +53,29 @@ impl ControlGroups {
 
     fn try_out(&self, version: GroupVersion) -> io::Result<()> {
         if version == GroupVersion::V2 {
+            self.make_room()?;
             fs::write(self.folder.join("cgroup.subtree_control"), "+memory")?;
         }
         let trial = Group::make(&self.named(&format!("trial-{}", std::process::id())), 1 << 40)?;
         let entered = trial.entrance().map(drop);
         trial.remove();
         entered
+    }
+
+    /// Moves processes into the daemon's group that began before the unit had one for it: the kernel
+    /// limits no group whose parent has processes.
+    fn make_room(&self) -> io::Result<()> {
+        // They may start others meanwhile.
+        for _ in 0..10 {
+            let left = fs::read_to_string(self.folder.join("cgroup.procs"))?;
+            if left.is_empty() {
+                break;
+            }
+            for process in left.lines() {
+                let _ = fs::write(self.folder.join(OF_DAEMON).join("cgroup.procs"), process);
+            }
+        }
+        Ok(())
     }
 
     /// Removes the group of a rank of a job, if there is one that nobody is in.
@@ -77,7 +92,7 @@ impl ControlGroups {
     }
 
     fn named(&self, name: &str) -> PathBuf {
-        self.folder.join(format!("{PREFIX}{name}"))
+        self.folder.join(format!("{JOB_GROUP}{name}"))
     }
 }
 

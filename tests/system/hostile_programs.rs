@@ -251,7 +251,7 @@ async fn the_kernel_keeps_a_program_to_its_memory_where_its_host_cannot() {
     let works = if groups.available { Ok(()) } else { Err(groups.reason) };
     let Some(()) = tools::allowed("control groups of jobs", works) else { return };
     // It keeps all that it reads, in search of the end of a line.
-    let mut spec = shell("until [ -e go ]; do sleep 0.05; done; exec tail /dev/zero");
+    let mut spec = shell("until [ -e go ]; do sleep 0.05; done; tail /dev/zero; exit 1");
     spec.resources.as_mut().unwrap().memory_limit_bytes = Some(100 << 20);
     let job = daemon.create(spec).await;
     daemon.watch_until(&job.name, |job| job.state() == JobState::Running).await;
@@ -277,7 +277,8 @@ async fn the_kernel_keeps_a_program_to_its_memory_where_its_host_cannot() {
     });
     kill(Pid::from_raw(host), Signal::SIGCONT).unwrap();
     let end = daemon.watch_to_end(&job.name).await.end.unwrap();
-    assert_eq!(end.reason(), JobEndReason::OutOfMemory, "{end:?}");
+    assert_eq!((end.reason(), end.exit_code), (JobEndReason::OutOfMemory, Some(1)), "{end:?}");
+    assert!(end.message.ends_with("the job had reached resources.memory_limit_bytes, 104857600"), "{end:?}");
     assert!(!Path::new(folder).exists(), "the group outlives its job");
     drop(daemon);
 }
