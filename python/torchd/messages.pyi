@@ -508,6 +508,8 @@ JOB_END_REASON_PROGRAM_FAILED: int
 """The program of the job ended with a code that is not 0, or by a signal."""
 JOB_END_REASON_DEPENDENCY_FAILED: int
 """A job that it waited for, by `after` in its spec, has ended otherwise than it wished."""
+JOB_END_REASON_PEER_LOST: int
+"""The ranks of the job lost each other, and none of them tells another cause."""
 
 FileKind: EnumTypeWrapper
 """The kinds of files."""
@@ -3561,7 +3563,8 @@ class Training(Message):
     slices there are, and not on how many processes share them. Slices differ by one example at
     most. Layers that normalise over a batch see a slice, and their running statistics are means
     over the slices; random changes of examples mix those of a slice. From 1 to `batch_size`, and
-    not beside accumulate_steps. Absent: the batch is computed at once."""
+    not beside accumulate_steps. Default: resources.ranks where that is more than 1. Absent
+    otherwise: the batch is computed at once."""
     def __init__(self, *, epochs: int | None = ..., max_steps: int | None = ..., batch_size: int | None = ..., validation_batch_size: int | None = ..., gradient_clip_norm: float | None = ..., gradient_clip_value: float | None = ..., init_seed: int | None = ..., precision: int | str | None = ..., accumulate_steps: int | None = ..., ema_decay: float | None = ..., early_stopping: EarlyStopping | Mapping[str, object] | None = ..., restore_best: bool | None = ..., on_divergence: int | str | None = ..., cuda_graphs: bool | None = ..., channels_last: bool | None = ..., shards: int | None = ...) -> None: ...
 
 class EarlyStopping(Message):
@@ -3996,11 +3999,12 @@ class Resources(Message):
     device: int
     """Where to compute. Default auto."""
     gpu_count: int
-    """CUDA GPUs, 0 or 1. Default: 1 on CUDA, 0 on the CPU. More than 1 is refused: there is no
-    data-parallel training."""
+    """CUDA GPUs, 0 or 1. Default: 1 on CUDA, 0 on the CPU. More than 1 is refused: several ranks
+    compute on the CPU."""
     cpu_threads: int
-    """Threads of computation, at least 1 and at most the slots of the machine. A job waits until so
-    many are free. Default: every slot for a job on the CPU, 1 for a job on CUDA."""
+    """Threads of computation of each rank, at least 1 and, for all ranks together, at most the
+    slots of the machine. A job waits until so many are free. Default: every slot for a job on the
+    CPU, 1 for a job on CUDA or with training.shards."""
     gpu_memory_bytes: int
     """Memory that the job promises to stay within on its GPU. A job that says so shares the GPU
     with others that do, as long as it holds them all; without it the job has the GPU for itself.
@@ -4016,7 +4020,13 @@ class Resources(Message):
     """How the job's threads of computation wait for each other. It decides how fast a job is beside
     others, and no number that it computes. Default: jobs.thread_wait of the daemon. Refused for a
     program, which has threads of its own."""
-    def __init__(self, *, device: int | str | None = ..., gpu_count: int | None = ..., cpu_threads: int | None = ..., gpu_memory_bytes: int | None = ..., memory_limit_bytes: int | None = ..., thread_wait: int | str | None = ...) -> None: ...
+    ranks: int
+    """Ranks: processes on the CPU that train one model together, each on its share of every batch,
+    1 to 64. It divides training.shards, which the numbers of the job depend on, whatever the number
+    of ranks is. The first rank judges the validation set and writes results. memory_limit_bytes is
+    that of each rank. Refused for a program, for other modes than train, on CUDA, and where
+    libtdranks.so is not beside the runner. Default 1."""
+    def __init__(self, *, device: int | str | None = ..., gpu_count: int | None = ..., cpu_threads: int | None = ..., gpu_memory_bytes: int | None = ..., memory_limit_bytes: int | None = ..., thread_wait: int | str | None = ..., ranks: int | None = ...) -> None: ...
 
 ClusterMode: EnumTypeWrapper
 """Modes of a cluster."""

@@ -195,7 +195,9 @@ fn threads(job: &v1::Job) -> String {
         v1::ThreadWait::Active => "active",
         v1::ThreadWait::Openmp => "openmp",
     };
-    format!("{}, {wait}", progress.cpu_threads)
+    let ranks = job.spec.as_ref().and_then(|spec| spec.resources?.ranks).unwrap_or(1);
+    let of_ranks = if ranks > 1 { format!(" for each of {ranks} ranks") } else { String::new() };
+    format!("{}{of_ranks}, {wait}", progress.cpu_threads)
 }
 
 /// How far a job is: a share, or the step of a program that tells no share.
@@ -417,5 +419,10 @@ mod tests {
         };
         assert_eq!(told(v1::ThreadWait::Openmp), "3, openmp");
         assert_eq!(told(v1::ThreadWait::Unspecified), "");
+        let thread_wait = v1::ThreadWait::Passive.into();
+        let progress = Some(v1::JobProgress { cpu_threads: 1, thread_wait, ..Default::default() });
+        let resources = Some(v1::Resources { ranks: Some(2), ..v1::Resources::default() });
+        let spec = Some(v1::JobSpec { resources, ..v1::JobSpec::default() });
+        assert_eq!(threads(&v1::Job { progress, spec, ..v1::Job::default() }), "1 for each of 2 ranks, passive");
     }
 }

@@ -114,7 +114,7 @@ impl Resources {
         match (message.gpu_count, device) {
             (Some(count @ 2..), _) => fields.wrong(
                 "gpu_count",
-                format!("is {count}; this version gives a job one GPU at most, and has no data-parallel training"),
+                format!("is {count}; this version gives a job one GPU at most; several ranks compute on the CPU"),
             ),
             (Some(0), Device::Cuda) => fields.wrong("gpu_count", "is 0 while resources.device is cuda; 1 is needed"),
             (Some(1), Device::Cpu) => fields.wrong("gpu_count", "is 1 while resources.device is cpu; 0 is needed"),
