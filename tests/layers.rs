@@ -21,7 +21,7 @@ const FORBIDDEN: [(&str, &str); 6] = [
 ];
 
 /// Modules of the library that the runner's tree may use.
-const RUNNER: [&str; 13] = [
+const RUNNER: [&str; 14] = [
     "attempt",
     "beneath",
     "shortage",
@@ -34,6 +34,7 @@ const RUNNER: [&str; 13] = [
     "gpu",
     "journal",
     "record",
+    "sha256",
     "tensorboard",
 ];
 

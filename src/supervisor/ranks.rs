@@ -74,12 +74,15 @@ fn has_lost_others(news: &RunnerNews) -> bool {
 }
 
 /// The end of the job, from the ends of its ranks in the order in which they came: that of the
-/// first where it ended as it should, else that of the first cause.
+/// first where it has finished or there is no cause, else that of the cause that came first.
 fn cause(mut ends: Vec<(u32, RunnerNews)>) -> Option<RunnerNews> {
     let first = ends.iter().position(|(rank, _)| *rank == 0);
-    let is_good = |place: usize| failure(&ends[place].1).is_none();
+    let has_finished = |place: usize| match &ends[place].1 {
+        RunnerNews::Ended { exit: Exit::Code(0), said: Some(said), .. } => said.reason() == JobEndReason::Finished,
+        _ => false,
+    };
     let is_cause = |(_, news): &(u32, RunnerNews)| failure(news).is_some() && !has_lost_others(news);
-    let place = first.filter(|place| is_good(*place)).or_else(|| ends.iter().position(is_cause)).or(first)?;
+    let place = first.filter(|place| has_finished(*place)).or_else(|| ends.iter().position(is_cause)).or(first)?;
     let (cause, news) = ends.swap_remove(place);
     Some(match news {
         RunnerNews::Ended { exit, fault, log_tail, said, .. } => {
