@@ -407,7 +407,10 @@ mod tests {
         assert!(jobs.contains("jobs.max_runing") && jobs.contains("jobs has control_groups, cpu_slots, "), "{jobs}");
         for file in ["[colour]\nx = 1", "[colour]"] {
             let odd = told(file);
-            assert!(odd.contains("colour") && odd.contains("there are audit, cluster, compatibility, daemon, data, "), "{odd}");
+            assert!(
+                odd.contains("colour") && odd.contains("there are audit, cluster, compatibility, daemon, data, "),
+                "{odd}"
+            );
         }
         assert!(with_file("[jobs]", &[], Flags::default()).is_ok());
     }

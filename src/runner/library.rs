@@ -85,6 +85,8 @@ pub(crate) unsafe fn told(error: unsafe extern "C" fn() -> *const c_char) -> Tch
 /// The folders in which it may lie: that of the runner, and that of an installation.
 fn places(program: &Path) -> Vec<PathBuf> {
     let beside = program.parent().unwrap_or(Path::new("/"));
+    // A program of tests lies in a folder below that of the runner.
+    let beside = if cfg!(test) && beside.ends_with("deps") { beside.parent().unwrap_or(beside) } else { beside };
     let installed = beside.parent().map(|top| top.join("lib/torchd"));
     [Some(beside.to_owned()), installed].into_iter().flatten().collect()
 }

@@ -95,6 +95,12 @@ impl Ranks {
         serde_json::from_slice(&told).map_err(internal)
     }
 
+    /// Whether a rank says so.
+    pub(crate) fn any(&self, says: bool) -> Result<bool> {
+        let all = self.gathered(&Tensor::from_slice(&[i64::from(says)]))?;
+        Ok(all.f_any()?.f_int64_value(&[])? != 0)
+    }
+
     /// Fails where a digest is not the same on all ranks: `what` names it.
     pub(crate) fn compare(&self, what: &str, digest: &str) -> Result<()> {
         let all = self.gathered(&Tensor::from_slice(digest.as_bytes()))?;
@@ -247,4 +253,103 @@ fn added(
 /// The failure of a rank whose others are gone: the cause is theirs.
 fn lost(what: &str) -> Failure {
     Failure::new(JobEndReason::PeerLost, format!("another rank is gone: {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use proptest::prelude::*;
+    use torchd::dataset::draw::mix;
+
+    use super::*;
+    use crate::shards::bounds;
+
+    mod skips {
+        include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/skips/tell.rs"));
+    }
+
+    /// One part is exchanged in pieces, the others are not; one has no shape.
+    fn parts() -> Vec<(Kind, Vec<i64>)> {
+        vec![(Kind::Float, vec![3, 2]), (Kind::Double, vec![71, 83]), (Kind::Float, vec![]), (Kind::Float, vec![4099])]
+    }
+
+    /// What a shard gives: numbers whose sum depends on the order. Not every shard has every part.
+    fn given(seed: u64, shard: u32) -> Sum {
+        let number =
+            |place: usize| (mix(seed ^ mix(u64::from(shard)) ^ mix(place as u64)) as f64 / u64::MAX as f64) - 0.5;
+        let part = |(place, (kind, shape)): (usize, (Kind, Vec<i64>))| {
+            let count = shape.iter().product::<i64>() as usize;
+            let values: Vec<f64> = (0..count).map(|at| number(place << 20 | at)).collect();
+            let is_there = place == 1 || mix(seed ^ u64::from(shard) << 8 ^ place as u64) % 3 > 0;
+            is_there.then(|| Tensor::from_slice(&values).to_kind(kind).view(&shape[..]))
+        };
+        let parts: Vec<_> = parts().into_iter().enumerate().map(part).collect();
+        let counts = parts.iter().map(|part| u32::from(part.is_some())).collect();
+        Sum { loss: Tensor::from(number(0)), kind: Kind::Float, slices: 1, parts, counts }
+    }
+
+    /// The sum over some shards of a batch of that size, as far as the tree allows.
+    fn over(shards: Range<u32>, of: u32, size: i64, seed: u64) -> Tree<Sum> {
+        let mut tree = Tree::default();
+        for shard in shards {
+            let sum = (bounds(size, of, shard).1 > 0).then(|| given(seed, shard));
+            tree.push(Node { start: shard.into(), size: 1, sum }, Sum::add).unwrap();
+        }
+        tree
+    }
+
+    /// Everything of a sum, by its bits. A part that not all slices have is as with zeros in their
+    /// place.
+    fn bits(sum: Option<Sum>) -> Option<(u64, u32, Vec<u32>, Vec<Option<Vec<u64>>>)> {
+        let Sum { loss, slices, parts, counts, .. } = sum?;
+        let bits = |(part, count): (Option<Tensor>, &u32)| {
+            let part = if *count < slices { part?.f_add_scalar_(0.0).unwrap() } else { part? };
+            let values = Vec::<f64>::try_from(&part.to_kind(Kind::Double).view([-1])).unwrap();
+            Some(values.into_iter().map(f64::to_bits).collect())
+        };
+        let parts = parts.into_iter().zip(&counts).map(bits).collect();
+        Some((f64::try_from(&loss).unwrap().to_bits(), slices, counts, parts))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn the_sum_of_several_ranks_is_that_of_one_process(
+            ranks in 1..6u32,
+            each in 1..5u32,
+            size in 1..40i64,
+            seed in any::<u64>(),
+        ) {
+            if let Err(absent) = probe() {
+                skips::tell(skips::Skip::CouldRun, &absent);
+                return Ok(());
+            }
+            let shards = ranks * each;
+            let folder = tempfile::tempdir().unwrap();
+            let store = folder.path().join("meeting");
+            let alone = bits(over(0..shards, shards, size, seed).whole(Sum::add).unwrap());
+            let sums: Vec<_> = thread::scope(|scope| {
+                let rank = |rank| {
+                    let store = &store;
+                    scope.spawn(move || {
+                        let group = Group::join_local(store, rank, ranks, JOIN, JOIN).unwrap();
+                        let this = Ranks { group, rank, count: ranks, stop: Stop::new().unwrap().shared() };
+                        let nodes = over(this.shards(shards), shards, size, seed).into_nodes();
+                        let held = |shard: u64| bounds(size, shards, shard as u32).1 > 0;
+                        let sum = bits(this.add(nodes, shards, held, &parts()).unwrap());
+                        // Its connections end once all have what they need.
+                        this.compare("nothing", "alike").unwrap();
+                        sum
+                    })
+                };
+                let all: Vec<_> = (0..ranks).map(rank).collect();
+                all.into_iter().map(|rank| rank.join().unwrap()).collect()
+            });
+            for sum in sums {
+                prop_assert!(sum == alone);
+            }
+        }
+    }
 }

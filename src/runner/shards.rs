@@ -110,7 +110,8 @@ pub(crate) struct Sum {
 }
 
 impl Sum {
-    fn add(self, other: Self) -> Result<Self> {
+    /// Adds another sum to it.
+    pub(crate) fn add(self, other: Self) -> Result<Self> {
         let parts = self.parts.into_iter().zip(other.parts).map(added);
         Ok(Self {
             loss: self.loss.f_add(&other.loss)?,

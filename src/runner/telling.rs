@@ -9,7 +9,7 @@ impl Training {
     /// Tells the scalars of a step. The norm is None where the step changed nothing, and the means
     /// are left out where no step since the last scalars has changed anything.
     pub(crate) fn tell(&mut self, report: &mut Report, gradient_norm: Option<f64>, examples: u64) -> Result<()> {
-        self.share_lanes()?;
+        self.share_lanes(&self.sums)?;
         let mut values = Vec::new();
         let loss = if self.sums.examples > 0 { Some(self.sums.mean_loss()?) } else { None };
         if let Some(loss) = loss {

@@ -11,6 +11,7 @@ use crate::failure::{Failure, Result};
 use crate::feed::Feed;
 use crate::probe::libtorch_version;
 use crate::ranks::Ranks;
+use crate::sums::Sums;
 use crate::train::Training;
 use crate::validation::Validated;
 
@@ -37,13 +38,13 @@ impl Training {
     }
 
     /// Takes up the metrics of the shards of other ranks.
-    pub(crate) fn share_lanes(&self) -> Result<()> {
+    pub(crate) fn share_lanes(&self, sums: &Sums) -> Result<()> {
         let Some((ranks, shards)) = self.ranks.as_ref().zip(self.work.recipe.shards) else { return Ok(()) };
         let own = ranks.shards(shards);
-        let values = self.sums.of_lanes(own.start as usize..own.end as usize)?;
+        let values = sums.of_lanes(own.start as usize..own.end as usize)?;
         if values.numel() > 0 {
             let all = ranks.gathered(&values)?;
-            self.sums.set_lanes(0..shards as usize, &all.f_view([-1])?)?;
+            sums.set_lanes(0..shards as usize, &all.f_view([-1])?)?;
         }
         Ok(())
     }
@@ -90,13 +91,16 @@ impl Training {
         found_by_first(self.ranks.as_ref(), find, |step| checkpoint::at(&self.folder, step))
     }
 
-    /// The values of a validation pass that the first rank makes, as [`Training::validate`] has
-    /// them. It alone has the matrices.
-    pub(crate) fn validated_by_first(
+    /// The values of a validation pass, as [`Training::validate`] has them: of all ranks slice by
+    /// slice, or of the first, where a metric keeps more than sums. It alone has the matrices then.
+    pub(crate) fn validated(
         &mut self,
         feed: &mut Feed,
         go_on: impl FnMut(Option<Duration>) -> Result<bool>,
     ) -> Result<Option<Validated>> {
+        if let Some(shards) = self.work.recipe.shards.filter(|_| self.metrics_are_sums()) {
+            return self.validate_slices(shards, feed, go_on);
+        }
         let validated = if self.leads() { self.validate(feed, go_on)? } else { None };
         let Some(ranks) = &self.ranks else { return Ok(validated) };
         let told = validated.as_ref().map(|Validated { loss, metrics, .. }| Told {

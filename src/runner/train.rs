@@ -243,7 +243,7 @@ impl Training {
         }
         report.flush()?;
         self.judge_loss()?;
-        self.share_lanes()?;
+        self.share_lanes(&self.sums)?;
         let weights = Snapshot::of(step, &[self.network.as_ref()])?;
         let state = Snapshot::of(step, &self.state())?;
         if self.compare(&[&weights, &state])? == Role::Follows {
@@ -360,7 +360,7 @@ impl Training {
                 }
                 Ok(!stop.is_heard())
             };
-            let validated = self.validated_by_first(&mut feed, go_on);
+            let validated = self.validated(&mut feed, go_on);
             self.validation = Some(feed);
             let Some(Validated { loss, metrics: values, matrices }) = validated? else {
                 stop.agree();
@@ -382,7 +382,9 @@ impl Training {
             metrics.extend(values);
             is_best = self.work.recipe.restores_best && self.is_best(&metrics, saver, report)?;
             tracing::info!(step, "epoch {epoch}/{of}: {}", told.join(", "));
-            validation::write(&self.folder, step, &matrices)?;
+            if self.leads() {
+                validation::write(&self.folder, step, &matrices)?;
+            }
             self.schedule.hear(&metrics, step, self.work.optimizer.learning_rate())?;
         } else {
             tracing::info!(step, "epoch {epoch}/{of}");

@@ -4,16 +4,17 @@ use std::io;
 use std::time::Duration;
 
 use serde::Serialize;
-use tch::Device;
+use tch::{Device, Kind, Tensor};
 use torchd::fault;
 use torchd::job::spec::ModelWork;
 use torchd::journal::{JobFolder, write_whole};
 
 use crate::average::Average;
 use crate::failure::{Failure, Result};
-use crate::feed::{Batch, Feed};
+use crate::feed::{Batch, Feed, Share};
 use crate::metric::{self, About, Finding, Matrix, Metric};
 use crate::model::Mode;
+use crate::shards::{Node, Tree, bounds};
 use crate::stateful::zero;
 use crate::step::{Computation, Over};
 use crate::sums::Sums;
@@ -43,6 +44,90 @@ impl Training {
         let validated = judge(self.computation(), metrics, feed, size, "validation", go_on);
         self.exchange_average()?;
         validated
+    }
+
+    /// Whether all metrics of validation are sums, which those of other slices can be added to.
+    pub(crate) fn metrics_are_sums(&self) -> bool {
+        self.work.metrics.iter().all(|metric| !metric.is_of_validation_alone())
+    }
+
+    /// The same slice by slice, each shard with sums of its own: the values depend on how many
+    /// shards there are, and not on who computes which. All ranks have them.
+    pub(crate) fn validate_slices(
+        &mut self,
+        shards: u32,
+        feed: &mut Feed,
+        go_on: impl FnMut(Option<Duration>) -> Result<bool>,
+    ) -> Result<Option<Validated>> {
+        self.exchange_average()?;
+        let validated = tch::no_grad(|| self.judge_slices(shards, feed, go_on));
+        self.exchange_average()?;
+        validated
+    }
+
+    fn judge_slices(
+        &self,
+        shards: u32,
+        feed: &mut Feed,
+        mut go_on: impl FnMut(Option<Duration>) -> Result<bool>,
+    ) -> Result<Option<Validated>> {
+        let (own, computation) = (self.own_shards(shards), self.computation());
+        let share = Share { first: own.start, end: own.end, of: shards };
+        let size = u64::from(self.work.validation_batch_size.unwrap_or(self.work.batch_size));
+        let lanes = (0..shards).map(|_| self.metrics(Mode::Evaluate)).collect::<Result<_>>()?;
+        let mut sums = Sums::new(lanes, self.device)?;
+        // Loss and weight of each shard.
+        let totals = Tensor::f_zeros([i64::from(shards), 2], (Kind::Double, self.device))?;
+        let count = feed.facts().examples;
+        for start in (0..count).step_by(size as usize) {
+            let goes_on = go_on(None)?;
+            // All ranks give it up at the same batch.
+            let is_over = match &self.ranks {
+                Some(ranks) => ranks.any(!goes_on)?,
+                None => !goes_on,
+            };
+            if is_over {
+                return Ok(None);
+            }
+            fault::point("validation-batch");
+            let is_alone = self.ranks.is_none();
+            let wait = &mut |waited| Ok(go_on(Some(waited))? || !is_alone);
+            let Some(examples) = feed.share(None, start, size, share, wait)? else { return Ok(None) };
+            let size = size.min(count - start) as i64;
+            let begins = bounds(size, shards, own.start).0;
+            for shard in own.clone() {
+                let (start, count) = bounds(size, shards, shard);
+                if count == 0 {
+                    continue;
+                }
+                let batch = feed.arranged(examples.part(start - begins, count)?);
+                let (outputs, pair, loss) = computation.run(&batch, Mode::Evaluate, Over::Sum)?;
+                let told = Tensor::f_stack(
+                    &[
+                        loss.f_to_kind(Kind::Double)?,
+                        computation.loss.weight(&batch.targets)?.f_to_kind(Kind::Double)?.f_to_device(self.device)?,
+                    ],
+                    0,
+                )?;
+                let _ = totals.f_get(i64::from(shard))?.f_add_(&told)?;
+                sums.add(shard as usize, &outputs, &pair.detach())?;
+            }
+        }
+        if let Some(ranks) = &self.ranks {
+            let own_totals = totals.f_narrow(0, own.start.into(), own.len() as i64)?;
+            let all = ranks.gathered(&own_totals.f_reshape([-1])?)?;
+            totals.shallow_clone().f_copy_(&all.f_view([-1, 2])?)?;
+        }
+        self.share_lanes(&sums)?;
+        let mut tree = Tree::default();
+        for shard in 0..i64::from(shards) {
+            let sum = Some(totals.f_get(shard)?);
+            tree.push(Node { start: shard as u64, size: 1, sum }, |one, other| Ok(one.f_add(&other)?))?;
+        }
+        let total = tree.whole(|one, other| Ok(one.f_add(&other)?))?.ok_or_else(Failure::no_examples)?;
+        let total = Vec::<f64>::try_from(&total)?;
+        let found = sums.metrics()?;
+        Ok(Some(Validated::of(total[0] / total[1], found, "validation")))
     }
 
     /// Exchanges the weights with their average, where there is one.
@@ -97,16 +182,23 @@ pub(crate) fn judge(
         return Ok(None);
     }
     let loss = f64::try_from(&loss)? / f64::try_from(&weight)?;
-    let mut validated = Validated { loss, metrics: Vec::new(), matrices: Vec::new() };
-    for metric in &mut metrics {
-        let name = metric.name().to_owned();
-        match metric.value()? {
-            Finding::Number(number) => validated.metrics.push((name, number)),
-            Finding::Matrix(matrix) => validated.matrices.push((name, matrix)),
-            Finding::Nothing(why) => tracing::warn!("{name} of the {set} set is left out: {why}"),
+    let found = metrics.iter_mut().map(|metric| Ok((metric.name().to_owned(), metric.value()?)));
+    Ok(Some(Validated::of(loss, found.collect::<Result<_>>()?, set)))
+}
+
+impl Validated {
+    /// The values of a pass over the set of that name.
+    fn of(loss: f64, found: Vec<(String, Finding)>, set: &str) -> Self {
+        let mut validated = Self { loss, metrics: Vec::new(), matrices: Vec::new() };
+        for (name, finding) in found {
+            match finding {
+                Finding::Number(number) => validated.metrics.push((name, number)),
+                Finding::Matrix(matrix) => validated.matrices.push((name, matrix)),
+                Finding::Nothing(why) => tracing::warn!("{name} of the {set} set is left out: {why}"),
+            }
         }
+        validated
     }
-    Ok(Some(validated))
 }
 
 /// Goes over a set in its order, without gradients; false where `go_on` says no. It is asked before

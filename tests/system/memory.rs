@@ -32,13 +32,13 @@ fn refuse_memory(runner: i32) {
 }
 
 /// A control group in which memory runs out early.
-struct Group(PathBuf);
+pub(crate) struct Group(PathBuf);
 
 impl Group {
     /// # Errors
     /// Why none can be made, in version 2 and in version 1.
-    fn make() -> Result<Self, String> {
-        let name = format!("torchd-test-{}", std::process::id());
+    pub(crate) fn make(name: &str) -> Result<Self, String> {
+        let name = format!("torchd-test-{name}-{}", std::process::id());
         let make = |root: &str, limit: &str| -> std::io::Result<Self> {
             let group = Self(PathBuf::from(root).join(&name));
             fs::create_dir(&group.0)?;
@@ -59,7 +59,7 @@ impl Group {
         })
     }
 
-    fn take_in(&self, process: i32) {
+    pub(crate) fn take_in(&self, process: i32) {
         fs::write(self.0.join("cgroup.procs"), process.to_string()).unwrap();
     }
 }
@@ -114,7 +114,7 @@ async fn a_job_that_runs_out_of_memory_is_restarted_once_also_where_it_is_paused
 
 #[tokio::test]
 async fn a_runner_that_the_kernel_kills_for_want_of_memory_is_told_from_one_that_was_killed_otherwise() {
-    let Some(group) = tools::allowed("a control group", Group::make()) else { return };
+    let Some(group) = tools::allowed("a control group", Group::make("alone")) else { return };
     let daemon = Setup::new().start();
     let never = vec![v1::JobEndReason::OutOfMemory.into()];
     let job = daemon.create(job(v1::Retry { never_on: never, ..v1::Retry::default() })).await;

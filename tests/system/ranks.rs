@@ -2,12 +2,13 @@
 //! to them.
 
 use nix::sys::signal::Signal;
+use torchd::dataset::draw::mix;
 use torchd::proto::v1;
 
 use super::daemon::{Daemon, Setup, is_gone};
 use super::resume::{Outcome, retried};
 use super::survival::signal;
-use super::{spec, tools};
+use super::{memory, spec, tools};
 
 fn start() -> Daemon {
     Setup::new().set("jobs.cpu_slots", "4").start()
@@ -43,6 +44,15 @@ async fn past(daemon: &Daemon, name: &str, step: u64) {
 async fn unbroken(daemon: &Daemon) -> Outcome {
     let job = daemon.create(job(1)).await;
     Outcome::of(daemon, &daemon.watch_to_end(&job.name).await).await
+}
+
+/// The end of a paused job that goes on with so many ranks.
+async fn resumed(daemon: &Daemon, name: &str, ranks: u32) -> v1::Job {
+    let set = vec![v1::FieldEdit { path: "resources.ranks".into(), value: ranks.to_string() }];
+    let edits = Some(v1::JobEdits { set, ..v1::JobEdits::default() });
+    let request = v1::ResumeJobRequest { name: name.into(), edits, ..Default::default() };
+    daemon.jobs().await.resume_job(request).await.unwrap();
+    daemon.watch_to_end(name).await
 }
 
 /// The process of a rank.
@@ -85,15 +95,41 @@ async fn a_job_goes_on_bit_for_bit_with_another_number_of_ranks() {
         let paused = daemon.watch_until(&job.name, |job| job.state() == v1::JobState::Paused).await;
         assert_eq!(paused.last_attempt_end.unwrap().reason(), v1::JobEndReason::Paused);
         assert!(ranks.iter().all(|rank| is_gone(*rank)));
-        let set = vec![v1::FieldEdit { path: "resources.ranks".into(), value: others.to_string() }];
-        let edits = Some(v1::JobEdits { set, ..v1::JobEdits::default() });
-        let request = v1::ResumeJobRequest { name: job.name.clone(), edits, ..Default::default() };
-        daemon.jobs().await.resume_job(request).await.unwrap();
-        let ended = daemon.watch_to_end(&job.name).await;
+        let ended = resumed(&daemon, &job.name, others).await;
         let end = ended.end.clone().unwrap();
         assert_eq!((end.reason(), ended.attempt), (v1::JobEndReason::Finished, 2), "{others}: {}", end.message);
         Outcome::of(&daemon, &ended).await.assert_same(&whole);
     }
+}
+
+/// The same numbers whatever is drawn: shards, batch size and two numbers of ranks.
+#[tokio::test]
+async fn drawn_shards_batches_and_ranks_give_the_numbers_of_one_rank() {
+    if !tools::has_ranks() {
+        return;
+    }
+    let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    println!("drawn by {seed}");
+    let draw = |from: u64, count: u64| mix(seed ^ from << 32) % count;
+    let shards = 2 + draw(1, 5) as u32;
+    let divisors: Vec<u32> = (1..=4).filter(|ranks| shards.is_multiple_of(*ranks)).collect();
+    let [one, other] = [2, 3].map(|from| divisors[draw(from, divisors.len() as u64) as usize]);
+    let batch_size = Some(shards + draw(4, 60) as u32);
+    let with = |ranks| {
+        let spec = job(ranks);
+        let training = spec.training.map(|training| v1::Training { shards: Some(shards), batch_size, ..training });
+        v1::JobSpec { training, ..spec }
+    };
+    let daemon = start();
+    let whole = daemon.create(with(1)).await;
+    let whole = Outcome::of(&daemon, &daemon.watch_to_end(&whole.name).await).await;
+    let job = daemon.create(with(one)).await;
+    past(&daemon, &job.name, 2 + draw(5, 10)).await;
+    daemon.jobs().await.pause_job(v1::PauseJobRequest { name: job.name.clone() }).await.unwrap();
+    daemon.watch_until(&job.name, |job| job.state() == v1::JobState::Paused).await;
+    let ended = resumed(&daemon, &job.name, other).await;
+    println!("{shards} shards of {batch_size:?} by {one} ranks, then by {other}: {:?}", ended.end);
+    Outcome::of(&daemon, &ended).await.assert_same(&whole);
 }
 
 #[tokio::test]
@@ -118,6 +154,25 @@ async fn a_rank_that_dies_ends_the_attempt_as_its_cause_and_the_next_one_gives_t
     let ended = daemon.watch_to_end(&job.name).await;
     assert_eq!(ended.end.clone().unwrap().reason(), v1::JobEndReason::Finished, "{:?}", ended.end);
     Outcome::of(&daemon, &ended).await.assert_same(&whole);
+}
+
+#[tokio::test]
+async fn a_rank_that_runs_out_of_memory_is_the_cause() {
+    if !tools::has_ranks() {
+        return;
+    }
+    let Some(group) = tools::allowed("a control group", memory::Group::make("ranks")) else { return };
+    let daemon = start();
+    let mut spec = job(2);
+    // Its first validation pass takes more than the group allows.
+    let large = |training| v1::Training { validation_batch_size: Some(1000), shards: Some(2), ..training };
+    (spec.model, spec.training) = (spec::short().model, spec.training.map(large));
+    let job = daemon.create(spec).await;
+    past(&daemon, &job.name, 5).await;
+    group.take_in(process(&daemon, &job.name, 1));
+    let end = daemon.watch_to_end(&job.name).await.end.unwrap();
+    assert_eq!(end.reason(), v1::JobEndReason::OutOfMemory, "{}", end.message);
+    assert!(end.message.starts_with("rank 1: the kernel killed the runner"), "{}", end.message);
 }
 
 #[tokio::test]
