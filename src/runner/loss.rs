@@ -28,6 +28,11 @@ pub(crate) trait Loss {
     /// How much the targets of a batch count together, as the set has them: sums over batches,
     /// divided by their weights, are a mean.
     fn weight(&self, targets: &Tensor) -> Result<Tensor>;
+
+    /// Whether all examples weigh the same, as long as no label is ignored.
+    fn weighs_alike(&self) -> bool {
+        true
+    }
 }
 
 /// Outputs and targets as losses and metrics compare them: scores `[cases, classes, ...]` and
@@ -152,6 +157,11 @@ impl Labels {
             Classes::Last | Classes::First => (output.shallow_clone(), targets.shallow_clone()),
         };
         Ok(Pair { output, targets })
+    }
+
+    /// Whether all labels that are not ignored weigh the same.
+    fn weighs_alike(&self) -> bool {
+        self.weights.is_none()
     }
 
     /// How much the labels of a batch count together.

@@ -28,8 +28,8 @@ const JOIN: Duration = Duration::from_secs(600);
 /// A call waits this long for the others, far longer than any step takes: the daemon sees one that
 /// hangs by its silence, and one that dies closes its connections at once.
 const PATIENCE: Duration = Duration::from_secs(7 * 24 * 3600);
-/// Vectors of fewer numbers are added by every rank, others in parts.
-const SMALL: i64 = 1 << 12;
+/// Vectors with so many numbers on all ranks together are added by every rank, others in parts.
+const SMALL: i64 = 1 << 16;
 /// The types in which a loss is computed.
 const KINDS: [Kind; 4] = [Kind::Float, Kind::Double, Kind::Half, Kind::BFloat16];
 
@@ -130,7 +130,7 @@ impl Ranks {
         is_held: impl Fn(u64) -> bool,
     ) -> Result<Option<Tensor>> {
         let own = rows(&nodes, 1, Kind::Double, |number| Ok(number.f_view([1])?))?;
-        let sum = self.sum(own, &self.shapes(shards, &is_held)?)?;
+        let sum = self.sum(&own, &self.shapes(shards, &is_held)?)?;
         sum.map(|sum| Ok(sum.f_view([0; 0])?)).transpose()
     }
 
@@ -150,38 +150,59 @@ impl Ranks {
         parts: &[(Kind, Vec<i64>)],
     ) -> Result<Option<Sum>> {
         let shapes = self.shapes(shards, &is_held)?;
+        // The parts of a type lie side by side.
+        let mut order: Vec<usize> = (0..parts.len()).collect();
+        order.sort_by_key(|part| KINDS.iter().position(|kind| *kind == parts[*part].0));
+        let size = |part: usize| parts[part].1.iter().product::<i64>();
+        let (head, total) = ((4 + parts.len()) as i64, order.iter().map(|part| size(*part)).sum::<i64>());
+        // Each call costs as much as it takes to wake a process: small parts go with the numbers.
+        let goes_along = (head + total) * i64::from(self.count) <= SMALL;
         let asked = f64::from(self.stop.is_heard());
         let numbers = |sum: &Sum| -> Result<Tensor> {
             let kind = KINDS.iter().position(|kind| *kind == sum.kind).unwrap_or_default() as f64;
-            let mut told = vec![f64::try_from(&sum.loss)?, asked, f64::from(sum.slices), kind * f64::from(sum.slices)];
+            let slices = f64::from(sum.slices);
+            let mut told = vec![f64::try_from(&sum.loss)?, asked, slices, kind * slices];
             told.extend(sum.counts.iter().map(|count| f64::from(*count)));
-            Ok(Tensor::from_slice(&told))
+            let told = Tensor::from_slice(&told);
+            Ok(if goes_along { Tensor::f_cat(&[told, flat(sum, &order, parts, Kind::Double)?], 0)? } else { told })
         };
-        let told = self.sum(rows(&nodes, 4 + parts.len(), Kind::Double, numbers)?, &shapes)?;
-        let Some(told) = told else { return Ok(None) };
+        let width = head + if goes_along { total } else { 0 };
+        let all = self.all_rows(&rows(&nodes, width, Kind::Double, numbers)?, &shapes)?;
+        let columns = |start: i64, count: i64, kind: Kind| {
+            let row = |rank: usize, node: usize| {
+                all.f_get(rank as i64)?.f_get(node as i64)?.f_narrow(0, start, count)?.f_to_kind(kind)
+            };
+            added(&shapes, row)
+        };
+        let Some(told) = columns(0, head, Kind::Double)? else { return Ok(None) };
         let told = Vec::<f64>::try_from(&told)?;
         let (&[loss, asked, slices, kinds], counts) = told.split_first_chunk::<4>().ok_or_else(Failure::no_examples)?;
         if asked > 0.0 {
             self.stop.agree();
         }
         let mut sums: Vec<Option<Tensor>> = parts.iter().map(|_| None).collect();
-        let mut left: Vec<_> = (0..parts.len()).filter(|part| counts[*part] > 0.0).collect();
+        let mut left = &order[..];
+        let mut column = head;
         while let Some(kind) = left.first().map(|part| parts[*part].0) {
-            let of_kind: Vec<_> = left.extract_if(.., |part| parts[*part].0 == kind).collect();
-            let sizes: Vec<i64> = of_kind.iter().map(|part| parts[*part].1.iter().product()).collect();
-            let flat = |sum: &Sum| -> Result<Tensor> {
-                let flat = of_kind.iter().zip(&sizes).map(|(part, size)| match &sum.parts[*part] {
-                    Some(tensor) => tensor.f_reshape([-1]),
-                    None => Tensor::f_zeros([*size], (kind, Device::Cpu)),
-                });
-                Ok(Tensor::f_cat(&flat.collect::<std::result::Result<Vec<_>, _>>()?, 0)?)
+            let count = left.iter().take_while(|part| parts[**part].0 == kind).count();
+            let (mut of_kind, others) = (left[..count].to_vec(), &left[count..]);
+            left = others;
+            if !goes_along {
+                of_kind.retain(|part| counts[*part] > 0.0);
+            }
+            let width: i64 = of_kind.iter().map(|part| size(*part)).sum();
+            let sum = match goes_along {
+                true => columns(column, width, kind)?,
+                false => self.sum(&rows(&nodes, width, kind, |sum| flat(sum, &of_kind, parts, kind))?, &shapes)?,
             };
-            let total = sizes.iter().sum::<i64>() as usize;
-            let Some(sum) = self.sum(rows(&nodes, total, kind, flat)?, &shapes)? else { return Ok(None) };
+            column += width;
+            let Some(sum) = sum else { return Ok(None) };
             let mut start = 0;
-            for (part, size) in of_kind.into_iter().zip(sizes) {
-                sums[part] = Some(sum.f_narrow(0, start, size)?.f_view(&parts[part].1[..])?);
-                start += size;
+            for part in of_kind {
+                if counts[part] > 0.0 {
+                    sums[part] = Some(sum.f_narrow(0, start, size(part))?.f_view(&parts[part].1[..])?);
+                }
+                start += size(part);
             }
         }
         let kind = KINDS[(kinds / slices).round() as usize % KINDS.len()];
@@ -189,20 +210,29 @@ impl Ranks {
         Ok(Some(Sum { loss: Tensor::from(loss), kind, slices: slices as u32, parts: sums, counts }))
     }
 
-    /// Adds vectors in the order of the tree: `own` has one a node of this rank, `[nodes, n]`. None
-    /// where no node holds anything.
-    fn sum(&self, own: Tensor, shapes: &[Shape]) -> Result<Option<Tensor>> {
+    /// The vectors of the nodes of all ranks, `[ranks, nodes, n]`, of which `own` has those of this
+    /// one.
+    fn all_rows(&self, own: &Tensor, shapes: &[Shape]) -> Result<Tensor> {
         let (nodes, size) = own.size2()?;
         let (ranks, most) = (i64::from(self.count), shapes.iter().map(Vec::len).max().unwrap_or_default() as i64);
-        if size < SMALL {
-            let padded = own.f_new_zeros([most, size], (own.kind(), own.device()))?;
-            padded.f_narrow(0, 0, nodes)?.f_copy_(&own)?;
-            let all = self.gathered(&padded.f_view_(&[-1])?)?.f_view([ranks, most, size])?;
+        let padded = own.f_new_zeros([most, size], (own.kind(), own.device()))?;
+        padded.f_narrow(0, 0, nodes)?.f_copy_(own)?;
+        Ok(self.gathered(&padded.f_view([-1])?)?.f_view([ranks, most, size])?)
+    }
+
+    /// Adds vectors in the order of the tree: `own` has one a node of this rank, `[nodes, n]`. None
+    /// where no node holds anything.
+    fn sum(&self, own: &Tensor, shapes: &[Shape]) -> Result<Option<Tensor>> {
+        let (nodes, size) = own.size2()?;
+        let ranks = i64::from(self.count);
+        // Of two ranks each gets what it would get in parts.
+        if ranks <= 2 || size * ranks <= SMALL {
+            let all = self.all_rows(own, shapes)?;
             return added(shapes, |rank, node| all.f_get(rank as i64)?.f_get(node as i64));
         }
         let part = size.div_euclid(ranks) + i64::from(size % ranks != 0);
         let padded = own.f_new_zeros([nodes, part * ranks], (own.kind(), own.device()))?;
-        padded.f_narrow(1, 0, size)?.f_copy_(&own)?;
+        padded.f_narrow(1, 0, size)?.f_copy_(own)?;
         // Each rank adds one part of all vectors.
         let sent = padded.f_view([nodes, ranks, part])?.f_transpose(0, 1)?.f_contiguous()?;
         let counts: Vec<_> = shapes.iter().map(|shape| shape.len() as i64).collect();
@@ -227,9 +257,20 @@ fn shape(shards: Range<u32>, is_held: &impl Fn(u64) -> bool) -> Result<Shape> {
     Ok(tree.into_nodes())
 }
 
+/// Parts of a sum one behind the other; zeros in place of one that is not there.
+fn flat(sum: &Sum, order: &[usize], parts: &[(Kind, Vec<i64>)], kind: Kind) -> Result<Tensor> {
+    let flat = order.iter().map(|part| match &sum.parts[*part] {
+        Some(tensor) => tensor.f_reshape([-1])?.f_to_kind(kind),
+        None => Tensor::f_zeros([parts[*part].1.iter().product::<i64>()], (kind, Device::Cpu)),
+    });
+    let flat = flat.collect::<std::result::Result<Vec<_>, TchError>>()?;
+    // There is nothing to learn in some networks.
+    Ok(if flat.is_empty() { Tensor::f_zeros([0], (kind, Device::Cpu))? } else { Tensor::f_cat(&flat, 0)? })
+}
+
 /// A vector of so many numbers for each node; zeros for one that holds nothing.
-fn rows<T>(nodes: &[Node<T>], size: usize, kind: Kind, of: impl Fn(&T) -> Result<Tensor>) -> Result<Tensor> {
-    let none = || Ok(Tensor::f_zeros([size as i64], (kind, Device::Cpu))?);
+fn rows<T>(nodes: &[Node<T>], size: i64, kind: Kind, of: impl Fn(&T) -> Result<Tensor>) -> Result<Tensor> {
+    let none = || Ok(Tensor::f_zeros([size], (kind, Device::Cpu))?);
     let rows = nodes.iter().map(|node| node.sum.as_ref().map_or_else(none, &of));
     Ok(Tensor::f_stack(&rows.collect::<Result<Vec<_>>>()?, 0)?)
 }
@@ -269,13 +310,13 @@ mod tests {
         include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/skips/tell.rs"));
     }
 
-    /// One part is exchanged in pieces, the others are not; one has no shape.
-    fn parts() -> Vec<(Kind, Vec<i64>)> {
-        vec![(Kind::Float, vec![3, 2]), (Kind::Double, vec![71, 83]), (Kind::Float, vec![]), (Kind::Float, vec![4099])]
+    /// The last one decides whether they go along, and whether they are exchanged in pieces.
+    fn parts(large: i64) -> Vec<(Kind, Vec<i64>)> {
+        vec![(Kind::Float, vec![3, 2]), (Kind::Double, vec![71, 83]), (Kind::Float, vec![]), (Kind::Float, vec![large])]
     }
 
     /// What a shard gives: numbers whose sum depends on the order. Not every shard has every part.
-    fn given(seed: u64, shard: u32) -> Sum {
+    fn given(seed: u64, shard: u32, large: i64) -> Sum {
         let number =
             |place: usize| (mix(seed ^ mix(u64::from(shard)) ^ mix(place as u64)) as f64 / u64::MAX as f64) - 0.5;
         let part = |(place, (kind, shape)): (usize, (Kind, Vec<i64>))| {
@@ -284,16 +325,16 @@ mod tests {
             let is_there = place == 1 || mix(seed ^ u64::from(shard) << 8 ^ place as u64) % 3 > 0;
             is_there.then(|| Tensor::from_slice(&values).to_kind(kind).view(&shape[..]))
         };
-        let parts: Vec<_> = parts().into_iter().enumerate().map(part).collect();
+        let parts: Vec<_> = parts(large).into_iter().enumerate().map(part).collect();
         let counts = parts.iter().map(|part| u32::from(part.is_some())).collect();
         Sum { loss: Tensor::from(number(0)), kind: Kind::Float, slices: 1, parts, counts }
     }
 
     /// The sum over some shards of a batch of that size, as far as the tree allows.
-    fn over(shards: Range<u32>, of: u32, size: i64, seed: u64) -> Tree<Sum> {
+    fn over(shards: Range<u32>, of: u32, size: i64, seed: u64, large: i64) -> Tree<Sum> {
         let mut tree = Tree::default();
         for shard in shards {
-            let sum = (bounds(size, of, shard).1 > 0).then(|| given(seed, shard));
+            let sum = (bounds(size, of, shard).1 > 0).then(|| given(seed, shard, large));
             tree.push(Node { start: shard.into(), size: 1, sum }, Sum::add).unwrap();
         }
         tree
@@ -321,6 +362,7 @@ mod tests {
             each in 1..5u32,
             size in 1..40i64,
             seed in any::<u64>(),
+            large in prop_oneof![Just(17i64), Just(30_011)],
         ) {
             if let Err(absent) = probe() {
                 skips::tell(skips::Skip::CouldRun, &absent);
@@ -329,16 +371,16 @@ mod tests {
             let shards = ranks * each;
             let folder = tempfile::tempdir().unwrap();
             let store = folder.path().join("meeting");
-            let alone = bits(over(0..shards, shards, size, seed).whole(Sum::add).unwrap());
+            let alone = bits(over(0..shards, shards, size, seed, large).whole(Sum::add).unwrap());
             let sums: Vec<_> = thread::scope(|scope| {
                 let rank = |rank| {
                     let store = &store;
                     scope.spawn(move || {
                         let group = Group::join_local(store, rank, ranks, JOIN, JOIN).unwrap();
                         let this = Ranks { group, rank, count: ranks, stop: Stop::new().unwrap().shared() };
-                        let nodes = over(this.shards(shards), shards, size, seed).into_nodes();
+                        let nodes = over(this.shards(shards), shards, size, seed, large).into_nodes();
                         let held = |shard: u64| bounds(size, shards, shard as u32).1 > 0;
-                        let sum = bits(this.add(nodes, shards, held, &parts()).unwrap());
+                        let sum = bits(this.add(nodes, shards, held, &parts(large)).unwrap());
                         // Its connections end once all have what they need.
                         this.compare("nothing", "alike").unwrap();
                         sum

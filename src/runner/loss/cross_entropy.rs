@@ -24,4 +24,8 @@ impl Loss for CrossEntropy {
     fn weight(&self, targets: &Tensor) -> Result<Tensor> {
         Ok(self.labels.weight(targets)?)
     }
+
+    fn weighs_alike(&self) -> bool {
+        self.labels.weighs_alike()
+    }
 }

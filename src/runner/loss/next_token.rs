@@ -26,6 +26,10 @@ impl Loss for NextToken {
     fn weight(&self, targets: &Tensor) -> Result<Tensor> {
         Ok(self.labels.weight(&following(targets)?)?)
     }
+
+    fn weighs_alike(&self) -> bool {
+        self.labels.weighs_alike()
+    }
 }
 
 /// The tokens that follow another one: all but the first.

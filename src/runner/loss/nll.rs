@@ -23,4 +23,8 @@ impl Loss for Nll {
     fn weight(&self, targets: &Tensor) -> Result<Tensor> {
         Ok(self.labels.weight(targets)?)
     }
+
+    fn weighs_alike(&self) -> bool {
+        self.labels.weighs_alike()
+    }
 }
