@@ -54,6 +54,8 @@ const FAILURE: u8 = 1;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The interval between two looks at memory and processes, where these have a limit.
 const WEIGH_EVERY: Duration = Duration::from_millis(200);
+/// A program that fails so soon after the kernel has killed a process of it fails because of that.
+const SOON: Duration = Duration::from_secs(30);
 /// Bytes of reports that are read before signals are looked at again.
 const MOST_AT_ONCE: usize = 1 << 20;
 
@@ -123,7 +125,7 @@ fn run(folder: &JobFolder, attempt: u32) -> Result<u8, Refused> {
         return Err(Refused::new("the order names no program", FAILURE));
     };
     let mut teller = Teller::begin(folder, &order, writer).map_err(Refused::storage("the folder cannot be written"))?;
-    let (kills, job_kills) = (source().memory_kills(), source().job_kills());
+    let kills = source().memory_kills();
     let place = launch::prepare(folder).map_err(Refused::storage("the folder of the program cannot be made"))?;
     // Before the program begins: the files of earlier attempts were told then.
     let events = place.filter(|_| program.reads_events).map(EventFiles::new);
@@ -151,10 +153,13 @@ fn run(folder: &JobFolder, attempt: u32) -> Result<u8, Refused> {
         most_bytes: spec.resources.memory_limit_bytes,
         most_processes: order.limits.processes,
         excess: None,
+        job_kills: source().job_kills(),
+        killed: None,
     };
     let status = host.follow(&mut teller).map_err(Refused::storage("the journal cannot be written"))?;
     let was_killed = status.signal() == Some(Signal::SIGKILL as i32);
-    let killed = if source().job_kills() > job_kills && !status.success() {
+    host.note_kills();
+    let killed = if host.killed.is_some_and(|when| when.elapsed() < SOON) && !status.success() {
         // Also where it was another process than the first, as with `sh -c` and torchrun.
         Killed::AtItsLimit
     } else if was_killed && source().memory_kills() > kills {
@@ -222,6 +227,10 @@ struct Host {
     most_processes: Option<u64>,
     /// Why it was killed: it had more of something than it may.
     excess: Option<(JobEndReason, String)>,
+    /// Its processes that the kernel has killed at the job's limit; None without a control group.
+    job_kills: Option<u64>,
+    /// When the last of them was.
+    killed: Option<Instant>,
 }
 
 impl Host {
@@ -255,12 +264,22 @@ impl Host {
             }
             if self.has_limits() && self.excess.is_none() && weighed.elapsed() >= WEIGH_EVERY {
                 weighed = Instant::now();
+                self.note_kills();
                 self.excess = self.weigh();
                 if self.excess.is_some() {
                     self.signal(Signal::SIGKILL);
                 }
             }
         }
+    }
+
+    /// Notes when the kernel has killed a process since the job had reached its limit.
+    fn note_kills(&mut self) {
+        let now = source().job_kills();
+        if now > self.job_kills {
+            self.killed = Some(Instant::now());
+        }
+        self.job_kills = now;
     }
 
     fn has_limits(&self) -> bool {

@@ -75,8 +75,8 @@ impl NodeSource {
     }
 
     /// Processes of this job that the kernel has killed because the job reached the limit of its
-    /// control group; 0 where it has none of its own.
-    pub fn job_kills(&self) -> u64 {
+    /// control group; None where it has none of its own.
+    pub fn job_kills(&self) -> Option<u64> {
         memory::job_kills(self)
     }
 

@@ -4023,9 +4023,9 @@ class Resources(Message):
     ranks: int
     """Ranks: processes on the CPU that train one model together, each on its share of every batch,
     1 to 64. It divides training.shards, which the numbers of the job depend on, whatever the number
-    of ranks is. The first rank judges the validation set and writes results. memory_limit_bytes is
-    that of each rank. Refused for a program, for other modes than train, on CUDA, and where
-    libtdranks.so is not beside the runner. Default 1."""
+    of ranks is. Each holds the data and the state of training; memory_limit_bytes is that of each
+    rank. Refused for a program, for other modes than train, on CUDA, and where libtdranks.so is not
+    beside the runner. Default 1."""
     def __init__(self, *, device: int | str | None = ..., gpu_count: int | None = ..., cpu_threads: int | None = ..., gpu_memory_bytes: int | None = ..., memory_limit_bytes: int | None = ..., thread_wait: int | str | None = ..., ranks: int | None = ...) -> None: ...
 
 ClusterMode: EnumTypeWrapper

@@ -98,8 +98,10 @@ pub(super) fn start(
         told(&what, error, &hint)
     })?;
     // The kernel takes the program before it takes us.
-    // A hundredth of a small limit is less than what we have.
-    let _ = fs::write(format!("/proc/{}/oom_score_adj", child.id()), "1000");
+    // Points are thousandths of the group's limit: in a small group 100 more than ours are less than
+    // our own memory.
+    let points = if super::source().job_kills().is_some() { "1000" } else { "600" };
+    let _ = fs::write(format!("/proc/{}/oom_score_adj", child.id()), points);
     drop(theirs);
     Ok(Started { child, reports })
 }

@@ -115,10 +115,26 @@ impl JobFolder {
     /// before.
     pub fn prepare_ranks(&self, count: u32) -> io::Result<()> {
         if count > 1 {
-            fs::create_dir_all(self.ranks())?;
+            self.make_rank_folders(count)?;
             remove_from(&self.ranks(), |name| name.starts_with("meeting-"))?;
         }
-        (1..count).try_for_each(|rank| fs::create_dir_all(self.rank(rank).path.join("attempts")))
+        Ok(())
+    }
+
+    /// Makes the folders of that many ranks where they are not there. The job's folder has to be: one
+    /// that somebody has removed does not come back.
+    pub fn make_rank_folders(&self, count: u32) -> io::Result<()> {
+        let make = |folder: PathBuf| match fs::create_dir(folder) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            made => made,
+        };
+        if count > 1 {
+            make(self.ranks())?;
+        }
+        (1..count).map(|rank| self.rank(rank).path).try_for_each(|folder| {
+            make(folder.clone())?;
+            make(folder.join("attempts"))
+        })
     }
 
     /// The order of one attempt.
@@ -260,6 +276,9 @@ impl JobFolder {
     pub fn sweep_after_daemon(&self) -> io::Result<()> {
         let left = [".job.json.new", ".spec.json.new", ".mirrored.new", ".mirror_given.json.new"];
         remove_from(&self.path, |name| left.contains(&name))?;
+        for rank in entries(&self.ranks())? {
+            remove_from(&rank?.path().join("attempts"), |name| name.starts_with('.'))?;
+        }
         remove_from(&self.path.join("attempts"), |name| name.starts_with('.'))
     }
 

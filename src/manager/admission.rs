@@ -191,8 +191,7 @@ fn judge(
         _ => Vec::new(),
     };
     judge_ranks(resources, &probe.no_ranks, &mut wrong);
-    let in_shards = demands.recipe.shards.is_some() || resources.rank_count() > 1;
-    place(&mut resources, cpu_slots, no_gpu, in_shards, &mut wrong);
+    place(&mut resources, cpu_slots, no_gpu, demands.recipe.shards.is_some(), &mut wrong);
     resources.thread_wait.get_or_insert(settings.thread_wait);
     judge_memory(resources, slots, &mut wrong);
     let (train_set, validation_set) = (train.as_ref().map(Judged::set), validation.as_ref().map(Judged::set));

@@ -107,9 +107,12 @@ impl Task {
     pub(super) async fn adopt(&mut self, live: &mut Live) -> Result<(), JobError> {
         let place = self.folder(&live.job.id);
         let attempt = live.job.attempt;
+        let ranks = live.job.spec.resources.rank_count();
         let settle = {
             let place = place.clone();
             move || {
+                // An earlier daemon may have died before it made them.
+                place.make_rank_folders(ranks)?;
                 if !is_held(&place.shim())?
                     && let Some(lock) = JobLock::take(&place)?
                 {
@@ -134,7 +137,7 @@ impl Task {
         live.stop = live.job.course.stop;
         self.find_beginning(live).await;
         tracing::info!(job.id = %live.job.id, attempt, "looking after the runner of an earlier daemon");
-        let runner = self.supervisor.adopt(live.job.id.clone(), place, attempt, live.job.spec.resources.rank_count());
+        let runner = self.supervisor.adopt(live.job.id.clone(), place, attempt, ranks);
         if live.stop.is_some() {
             runner.stop();
         }

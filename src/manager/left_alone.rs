@@ -17,8 +17,9 @@ impl Task {
         let LeftAlone { id, why, is_unread, stray } = &left;
         tracing::error!(job.id = %id, stray, is_unread, "the job is left alone, as {why}");
         if let Some(attempt) = stray {
-            // Its other ranks end with the first.
-            self.supervisor.adopt(id.clone(), self.folder(id), *attempt, 1).stop();
+            let ranks =
+                self.folder(id).read_order(*attempt).ok().and_then(|order| order.rank).map_or(1, |rank| rank.count);
+            self.supervisor.adopt(id.clone(), self.folder(id), *attempt, ranks).stop();
         }
         let row = match self.store.get(id.clone()).await {
             // There is no job to show.

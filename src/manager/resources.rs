@@ -26,7 +26,11 @@ pub(super) fn host_memory<'a>(
 ) -> HostMemory<'a> {
     let most = settings.node.memory().total_bytes;
     let Some(limit) = resources.memory_limit_bytes else { return HostMemory { bytes: most, owner } };
-    if most > 0 && limit > most {
+    let ranks = u64::from(resources.rank_count());
+    if ranks > 1 && most > 0 && limit.saturating_mul(ranks) > most {
+        let found = format!("is {limit} for each of {ranks} ranks; jobs can have {most} on this machine");
+        wrong.add("resources.memory_limit_bytes", found);
+    } else if most > 0 && limit > most {
         wrong.add("resources.memory_limit_bytes", format!("is {limit}; jobs can have {most} on this machine"));
     }
     HostMemory::within(limit, owner)

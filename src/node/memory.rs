@@ -84,12 +84,12 @@ pub(super) fn kills(source: &NodeSource) -> u64 {
 pub const JOB_GROUP: &str = "torchd-job-";
 
 /// Processes of this job that the kernel has killed because the job reached the limit of its control
-/// group; 0 where it has none of its own.
-pub(super) fn job_kills(source: &NodeSource) -> u64 {
+/// group; None where it has none of its own.
+pub(super) fn job_kills(source: &NodeSource) -> Option<u64> {
     let is_of_job =
         |folder: &str| Path::new(folder).file_name().is_some_and(|name| name.to_string_lossy().starts_with(JOB_GROUP));
     let of_job = groups(source).into_iter().filter(|(_, folder)| is_of_job(folder));
-    of_job.filter_map(|(version, folder)| count(source, &format!("{folder}/{}", version.kills))).next().unwrap_or(0)
+    of_job.filter_map(|(version, folder)| count(source, &format!("{folder}/{}", version.kills))).next()
 }
 
 /// The count of killed processes in a file.

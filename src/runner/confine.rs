@@ -65,7 +65,12 @@ type Rules = Vec<(BitFlags<AccessFs>, Vec<PathBuf>)>;
 pub(crate) fn confine(folder: &JobFolder, also: Option<&Path>, order: &Order, data: &[Arc<Folder>]) {
     // Rules hold for the thread that asks, and for those that it starts.
     let threads = fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
-    if threads != 1 {
+    if order.rank.is_some() {
+        tracing::info!(
+            "the threads that exchange tensors with other ranks, {} of them, are not confined",
+            threads.saturating_sub(1)
+        );
+    } else if threads != 1 {
         tracing::warn!("{threads} threads ran before the runner was confined; those of libraries are not covered");
     }
     let mut allowed = allowed(folder, order);

@@ -106,6 +106,7 @@ impl Training {
             return Err(failure);
         }
         let place = self.place;
+        self.rest(report);
         for saved in saver.finish(|waited| report.waits_for_checkpoint(place.step, waited))? {
             report.checkpoint(saved)?;
         }

@@ -24,6 +24,7 @@ pub(crate) use self::order::Shuffle;
 pub(crate) use self::pass::Share;
 use self::pass::{At, Pass, Places};
 use crate::failure::{Failure, Result};
+use crate::stateful::copy;
 
 /// Asked while the loop waits for data, with how long it has: false gives the wait up.
 pub(crate) type Patience<'a> = &'a mut dyn FnMut(Duration) -> Result<bool>;
@@ -93,6 +94,17 @@ impl Examples {
     /// The device that holds them.
     pub(crate) fn device(&self) -> Device {
         self.targets.device()
+    }
+
+    /// So many of them from one on, which lie in memory as if they were all: the last bits of some
+    /// kernels depend on where their inputs begin.
+    pub(crate) fn apart(&self, start: i64, size: i64) -> Result<Self> {
+        let part = self.part(start, size)?;
+        if start == 0 {
+            return Ok(part);
+        }
+        let inputs = part.inputs.iter().map(copy).collect::<std::result::Result<_, _>>()?;
+        Ok(Self { inputs, targets: copy(&part.targets)?, mixed: part.mixed })
     }
 
     /// So many of them from one on, which share their memory.

@@ -38,6 +38,8 @@ struct Shared {
     step: u64,
     /// When the step or batch in hand began.
     began: Option<Instant>,
+    /// It waits for another rank, which tells how long it takes.
+    waits_for_others: bool,
     longest: Duration,
     /// Whether the last word of the attempt was written.
     is_over: bool,
@@ -51,8 +53,15 @@ pub(crate) struct Pulse {
 
 impl Journal {
     pub(crate) fn new(writer: JournalWriter) -> Self {
-        let shared =
-            Shared { writer, told: Instant::now(), step: 0, began: None, longest: Duration::ZERO, is_over: false };
+        let shared = Shared {
+            writer,
+            told: Instant::now(),
+            step: 0,
+            began: None,
+            waits_for_others: false,
+            longest: Duration::ZERO,
+            is_over: false,
+        };
         Self(Arc::new(Mutex::new(shared)))
     }
 
@@ -74,6 +83,13 @@ impl Journal {
         let mut shared = self.shared();
         shared.step = step;
         shared.began = Some(Instant::now());
+        shared.waits_for_others = false;
+    }
+
+    /// None is in hand: another rank is waited for, which is the one to be silent where it hangs.
+    pub(crate) fn waits_for_others(&self) {
+        self.rests();
+        self.shared().waits_for_others = true;
     }
 
     /// None is in hand: who waits for something else tells so itself.
@@ -140,7 +156,7 @@ impl Shared {
 
     fn beat(&mut self, patience: Option<Duration>) {
         let patience = patience.unwrap_or_else(|| (self.longest * PATIENCE_FACTOR).max(LEAST_PATIENCE));
-        let is_at_work = self.began.is_some_and(|began| began.elapsed() < patience);
+        let is_at_work = self.waits_for_others || self.began.is_some_and(|began| began.elapsed() < patience);
         if is_at_work && self.told.elapsed() >= ALIVE_EVERY {
             let alive = StepProgress { step: self.step, ..StepProgress::default() };
             // The thread of training meets the same error with its next record, and ends the

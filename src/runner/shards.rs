@@ -28,6 +28,11 @@ pub(crate) fn bounds(size: i64, shards: u32, shard: u32) -> (i64, i64) {
     (first(shard), first(shard + 1) - first(shard))
 }
 
+/// Two tensors, added.
+pub(crate) fn sum_of(one: Tensor, other: Tensor) -> Result<Tensor> {
+    Ok(one.f_add(&other)?)
+}
+
 /// Whether a shard has an example of a batch of that size.
 fn has_example(size: i64, shards: u32, shard: u64) -> bool {
     bounds(size, shards, shard as u32).1 > 0
@@ -141,7 +146,7 @@ impl Training {
         let slices = own.map(|shard| {
             let (start, count) = bounds(size, shards, shard);
             // A small last batch has none for some shards.
-            (count > 0).then(|| self.slice(shard, examples.part(start - begins, count)?)).transpose()
+            (count > 0).then(|| self.slice(shard, examples.apart(start - begins, count)?)).transpose()
         });
         Ok(Some(Batch { slices: slices.collect::<Result<_>>()?, size, ..self.train.arranged(examples) }))
     }
@@ -211,17 +216,16 @@ impl Training {
             let one = self.loss.weight(&batch.targets.f_narrow(0, 0, 1)?)?;
             return Ok(one.f_mul_scalar(batch.size as f64)?);
         }
-        let add = |one: Tensor, other: Tensor| Ok(one.f_add(&other)?);
         let mut tree = Tree::default();
         for (shard, slice) in self.own_shards(shards).zip(&batch.slices) {
             let sum = slice.as_ref().map(|slice| self.loss.weight(&slice.targets)).transpose()?;
-            tree.push(Node { start: shard.into(), size: 1, sum }, add)?;
+            tree.push(Node { start: shard.into(), size: 1, sum }, sum_of)?;
         }
         let sum = match &self.ranks {
             Some(ranks) => {
                 ranks.add_weights(tree.into_nodes(), shards, |shard| has_example(batch.size, shards, shard))?
             }
-            None => tree.whole(add)?,
+            None => tree.whole(sum_of)?,
         };
         sum.ok_or_else(Failure::no_examples)
     }

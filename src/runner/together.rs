@@ -11,6 +11,7 @@ use crate::failure::{Failure, Result};
 use crate::feed::Feed;
 use crate::probe::libtorch_version;
 use crate::ranks::Ranks;
+use crate::report::Report;
 use crate::sums::Sums;
 use crate::train::Training;
 use crate::validation::Validated;
@@ -35,6 +36,11 @@ impl Training {
     /// Whether this process tells and writes.
     pub(crate) fn leads(&self) -> bool {
         self.ranks.as_ref().is_none_or(Ranks::leads)
+    }
+
+    /// No step is in hand: the first rank tells how long that takes, and the others wait for it.
+    pub(crate) fn rest(&self, report: &Report) {
+        if self.leads() { report.journal().rests() } else { report.journal().waits_for_others() }
     }
 
     /// Takes up the metrics of the shards of other ranks.

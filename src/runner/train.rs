@@ -235,7 +235,7 @@ impl Training {
     /// Takes a checkpoint of this place and hands it over to be written: every checkpoint goes this
     /// way. `Diverged` where training has.
     fn save(&self, metrics: BTreeMap<String, f64>, report: &mut Report, saver: &mut Saver) -> Result<()> {
-        report.journal().rests();
+        self.rest(report);
         // The one before is written before memory holds another.
         let step = self.place.step;
         for saved in saver.finish(|waited| report.waits_for_checkpoint(step, waited))? {

@@ -14,7 +14,7 @@ use crate::failure::{Failure, Result};
 use crate::feed::{Batch, Feed, Share};
 use crate::metric::{self, About, Finding, Matrix, Metric};
 use crate::model::Mode;
-use crate::shards::{Node, Tree, bounds};
+use crate::shards::{Node, Tree, bounds, sum_of};
 use crate::stateful::zero;
 use crate::step::{Computation, Over};
 use crate::sums::Sums;
@@ -100,7 +100,7 @@ impl Training {
                 if count == 0 {
                     continue;
                 }
-                let batch = feed.arranged(examples.part(start - begins, count)?);
+                let batch = feed.arranged(examples.apart(start - begins, count)?);
                 let (outputs, pair, loss) = computation.run(&batch, Mode::Evaluate, Over::Sum)?;
                 let told = Tensor::f_stack(
                     &[
@@ -122,9 +122,9 @@ impl Training {
         let mut tree = Tree::default();
         for shard in 0..i64::from(shards) {
             let sum = Some(totals.f_get(shard)?);
-            tree.push(Node { start: shard as u64, size: 1, sum }, |one, other| Ok(one.f_add(&other)?))?;
+            tree.push(Node { start: shard as u64, size: 1, sum }, sum_of)?;
         }
-        let total = tree.whole(|one, other| Ok(one.f_add(&other)?))?.ok_or_else(Failure::no_examples)?;
+        let total = tree.whole(sum_of)?.ok_or_else(Failure::no_examples)?;
         let total = Vec::<f64>::try_from(&total)?;
         let found = sums.metrics()?;
         Ok(Some(Validated::of(total[0] / total[1], found, "validation")))

@@ -36,8 +36,10 @@ impl Supervisor {
         while let Some(ended) = ranks.join_next().await {
             match ended {
                 Ok((rank, news)) => {
-                    if let Some(how) = failure(&news).filter(|_| !ranks.is_empty()) {
-                        tracing::warn!(job.id = %id, rank, "a rank has ended ({how}); the others are asked to end");
+                    // The first leaves after the last call that the others take part in.
+                    let how = failure(&news).or_else(|| (rank == 0).then(|| "as it should".to_owned()));
+                    if let Some(how) = how.filter(|_| !ranks.is_empty()) {
+                        tracing::debug!(job.id = %id, rank, "a rank has ended ({how}); the others are asked to end");
                         stop.send_if_modified(|wanted| {
                             std::mem::replace(wanted, Stop::Gently.max(*wanted)) < Stop::Gently
                         });
@@ -78,11 +80,28 @@ fn has_lost_others(news: &RunnerNews) -> bool {
 fn cause(mut ends: Vec<(u32, RunnerNews)>) -> Option<RunnerNews> {
     let first = ends.iter().position(|(rank, _)| *rank == 0);
     let has_finished = |place: usize| match &ends[place].1 {
-        RunnerNews::Ended { exit: Exit::Code(0), said: Some(said), .. } => said.reason() == JobEndReason::Finished,
+        // As for a job of one rank.
+        RunnerNews::Ended {
+            exit: Exit::Code(0) | Exit::Unknown | Exit::OutOfMemory | Exit::Signal(nix::libc::SIGKILL),
+            said: Some(said),
+            ..
+        } => said.reason() == JobEndReason::Finished,
         _ => false,
     };
     let is_cause = |(_, news): &(u32, RunnerNews)| failure(news).is_some() && !has_lost_others(news);
-    let place = first.filter(|place| has_finished(*place)).or_else(|| ends.iter().position(is_cause)).or(first)?;
+    let reason = |place: usize| match &ends[place].1 {
+        RunnerNews::Ended { said: Some(said), .. } => Some(said.reason),
+        _ => None,
+    };
+    // Nobody saw how the others ended where the machine went down.
+    let is_known = |(_, news): &(u32, RunnerNews)| !matches!(news, RunnerNews::Ended { exit: Exit::Unknown, .. });
+    let found = ends.iter().position(|end| is_cause(end) && is_known(end));
+    let found = found.or(first.filter(|first| is_cause(&ends[*first]))).or_else(|| ends.iter().position(is_cause));
+    // Data that are bad are so for all: the first speaks for the job.
+    let found = found.map(|found| {
+        first.filter(|first| reason(*first).is_some() && reason(*first) == reason(found)).unwrap_or(found)
+    });
+    let place = first.filter(|place| has_finished(*place)).or(found).or(first)?;
     let (cause, news) = ends.swap_remove(place);
     Some(match news {
         RunnerNews::Ended { exit, fault, log_tail, said, .. } => {
@@ -116,6 +135,12 @@ mod tests {
         assert_eq!(found(vec![ended(0, Exit::Signal(9), None), lost(1)]), 0);
         assert_eq!(found(vec![lost(2), lost(1), lost(0)]), 0);
         assert_eq!(found(vec![good(0, Finished), lost(1)]), 0);
+        assert_eq!(
+            found(vec![ended(1, Exit::Code(1), Some(OutOfMemory)), ended(0, Exit::Code(1), Some(OutOfMemory))]),
+            0
+        );
+        assert_eq!(found(vec![ended(1, Exit::Unknown, None), ended(0, Exit::Unknown, None)]), 0);
+        assert_eq!(found(vec![ended(1, Exit::Signal(9), None), ended(0, Exit::Signal(9), Some(Finished))]), 0);
         // The first was asked to end, since another had failed.
         assert_eq!(found(vec![ended(1, Exit::Signal(11), None), good(0, Interrupted)]), 1);
     }

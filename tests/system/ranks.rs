@@ -111,13 +111,16 @@ async fn drawn_shards_batches_and_ranks_give_the_numbers_of_one_rank() {
     let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     println!("drawn by {seed}");
     let draw = |from: u64, count: u64| mix(seed ^ from << 32) % count;
-    let shards = 2 + draw(1, 5) as u32;
-    let divisors: Vec<u32> = (1..=4).filter(|ranks| shards.is_multiple_of(*ranks)).collect();
-    let [one, other] = [2, 3].map(|from| divisors[draw(from, divisors.len() as u64) as usize]);
+    let shards = [2, 3, 4, 6][draw(1, 4) as usize];
+    let divisors: Vec<u32> = (1..=4).filter(|ranks| shards % ranks == 0).collect();
+    let place = draw(2, divisors.len() as u64) as usize;
+    let (one, other) = (divisors[place], divisors[(place + 1) % divisors.len()]);
     let batch_size = Some(shards + draw(4, 60) as u32);
     let with = |ranks| {
         let spec = job(ranks);
-        let training = spec.training.map(|training| v1::Training { shards: Some(shards), batch_size, ..training });
+        // Long enough to be paused within.
+        let length = Some(v1::training::Length::Epochs(5));
+        let training = spec.training.map(|all| v1::Training { shards: Some(shards), batch_size, length, ..all });
         v1::JobSpec { training, ..spec }
     };
     let daemon = start();

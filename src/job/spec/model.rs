@@ -188,14 +188,18 @@ impl Batches<'_> {
         const FIELD: &str = "training.batch_size";
         let Some(size) = self.training else { return };
         let what = format!("the model normalises over each batch, which needs 2 examples at least: {line}");
-        let of_slices =
-            self.shards.map_or_else(String::new, |shards| format!(", in {shards} slices by training.shards"));
+        let of_slices = self.of_slices();
         if self.slices(size.into()).contains(&1) {
             wrong.add(FIELD, format!("is {size}{of_slices}; {what}"));
         } else if let Some((rest, examples)) = self.last().filter(|(rest, _)| self.slices(*rest).contains(&1)) {
             let left = format!("leaves {rest} of {examples} examples for the last batch{of_slices}");
             wrong.add(FIELD, format!("is {size}, which {left}; {what}"));
         }
+    }
+
+    /// That batches are computed in slices, in words; empty where they are not.
+    pub fn of_slices(&self) -> String {
+        self.shards.map_or_else(String::new, |shards| format!(", in {shards} slices by training.shards"))
     }
 
     /// The sizes in which a batch of that many examples is computed.

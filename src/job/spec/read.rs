@@ -79,7 +79,11 @@ pub fn read(message: &v1::JobSpec) -> Reading {
         wrong.add("on_storage_failure", format!("is {}; pause or fail is right", message.on_storage_failure));
     }
     let resources = Resources::read(message.resources.as_ref(), model.is_some(), &mut wrong);
-    let (work, model) = (work.map(|work| in_ranks(work, resources, &mut wrong)), model);
+    let work = work.map(|work| in_ranks(work, resources, &mut wrong));
+    let mut model = model;
+    if let Some(reading) = model.as_mut().filter(|_| resources.rank_count() > 1) {
+        reading.demands.recipe.shards.get_or_insert(resources.rank_count());
+    }
     judge_labels(&message.labels, &mut wrong);
     let max_duration = read_max_duration(message.max_duration.as_ref(), &mut wrong);
     judge_name(&message.display_name, &mut wrong);

@@ -148,7 +148,9 @@ impl Resources {
         }
         let ranks = message.ranks;
         match ranks {
-            Some(count @ (0 | 65..)) => fields.wrong("ranks", format!("is {count}; 1 to {MOST_RANKS} is right")),
+            Some(count) if count == 0 || count > MOST_RANKS => {
+                fields.wrong("ranks", format!("is {count}; 1 to {MOST_RANKS} is right"))
+            }
             Some(count @ 2..) if !is_model => {
                 fields.wrong("ranks", format!("is {count}, and a program starts its processes itself"));
             }

@@ -13,6 +13,7 @@ use super::order::{Order, Shuffle, Window};
 use super::read_ahead::{Bounds, ReadAhead, read};
 use crate::failure::{Failure, Result};
 use crate::inputs::failure;
+use crate::shards::bounds;
 
 /// Bytes of batches that lie ahead of the loop at most.
 const AHEAD_BYTES: u64 = 64 << 20;
@@ -50,7 +51,7 @@ impl Share {
 
     /// The places of the part within a batch of that many examples, one at least.
     pub(super) fn within(self, size: u64) -> Range<u64> {
-        let start = |slice: u32| u64::from(slice) * size / u64::from(self.of);
+        let start = |slice: u32| bounds(size as i64, self.of, slice).0 as u64;
         let (first, end) = (start(self.first), start(self.end));
         if first < end { first..end } else { 0..1 }
     }

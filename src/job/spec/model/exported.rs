@@ -119,9 +119,15 @@ impl Family for Exported {
                 wrong.add(set, what);
             }
             (Some((size, examples)), Some(batch)) => {
-                judge_batch(batch, size, || format!("is {size}"), field, wrong);
-                if let Some(rest) = Batches::rest(examples, size) {
-                    judge_batch(batch, rest, || format!("is {size}, which {}", of_rest(rest, examples)), field, wrong);
+                for slice in batches.slices(size) {
+                    judge_batch(batch, slice, || format!("is {size}{}", batches.of_slices()), field, wrong);
+                }
+                let rest = Batches::rest(examples, size);
+                for (rest, slice) in
+                    rest.iter().flat_map(|rest| batches.slices(*rest).into_iter().map(|slice| (*rest, slice)))
+                {
+                    let found = || format!("is {size}{}, which {}", batches.of_slices(), of_rest(rest, examples));
+                    judge_batch(batch, slice, found, field, wrong);
                 }
             }
             (None, _) => {}
