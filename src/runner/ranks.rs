@@ -119,7 +119,7 @@ impl Ranks {
         let (ranks, size) = (i64::from(self.count), own.size1()?);
         let mut all = own.f_new_empty([ranks * size], (own.kind(), own.device()))?;
         self.group.gather(&mut all, &mut own).map_err(|what| lost(&what))?;
-        Ok(all.f_view_(&[ranks, size])?)
+        Ok(all.f_view_([ranks, size])?)
     }
 
     /// Adds a number of the shards of all ranks, of 64 bits, as [`Ranks::add`] does.
@@ -237,7 +237,7 @@ impl Ranks {
         let sent = padded.f_view([nodes, ranks, part])?.f_transpose(0, 1)?.f_contiguous()?;
         let counts: Vec<_> = shapes.iter().map(|shape| shape.len() as i64).collect();
         let mut received = sent.f_new_empty([counts.iter().sum(), part], (sent.kind(), sent.device()))?;
-        let mut sent = sent.f_view_(&[ranks * nodes, part])?;
+        let mut sent = sent.f_view_([ranks * nodes, part])?;
         let exchanged = self.group.exchange(&mut received, &counts, &mut sent, &vec![nodes; shapes.len()]);
         exchanged.map_err(|what| lost(&what))?;
         let first: Vec<i64> = counts.iter().scan(0, |sum, count| Some(std::mem::replace(sum, *sum + count))).collect();
@@ -321,7 +321,7 @@ mod tests {
         let part = |(place, (kind, shape)): (usize, (Kind, Vec<i64>))| {
             let count = shape.iter().product::<i64>() as usize;
             let values: Vec<f64> = (0..count).map(|at| number(place << 20 | at)).collect();
-            let is_there = place == 1 || mix(seed ^ u64::from(shard) << 8 ^ place as u64) % 3 > 0;
+            let is_there = place == 1 || !mix(seed ^ u64::from(shard) << 8 ^ place as u64).is_multiple_of(3);
             is_there.then(|| Tensor::from_slice(&values).to_kind(kind).view(&shape[..]))
         };
         let parts: Vec<_> = parts(large).into_iter().enumerate().map(part).collect();
@@ -339,9 +339,11 @@ mod tests {
         tree
     }
 
+    type Bits = (u64, u32, Vec<u32>, Vec<Option<Vec<u64>>>);
+
     /// Everything of a sum, by its bits. A part that not all slices have is as with zeros in their
     /// place.
-    fn bits(sum: Option<Sum>) -> Option<(u64, u32, Vec<u32>, Vec<Option<Vec<u64>>>)> {
+    fn bits(sum: Option<Sum>) -> Option<Bits> {
         let Sum { loss, slices, parts, counts, .. } = sum?;
         let bits = |(part, count): (Option<Tensor>, &u32)| {
             let part = if *count < slices { part?.f_add_scalar_(0.0).unwrap() } else { part? };
@@ -379,8 +381,7 @@ mod tests {
                         let this = Ranks { group, rank, count: ranks, stop: Stop::new().unwrap().shared() };
                         let nodes = over(this.shards(shards), shards, size, seed, large).into_nodes();
                         let held = |shard: u64| bounds(size, shards, shard as u32).1 > 0;
-                        let sum = bits(this.add(nodes, shards, held, &parts(large)).unwrap());
-                        sum
+                        bits(this.add(nodes, shards, held, &parts(large)).unwrap())
                     })
                 };
                 let all: Vec<_> = (0..ranks).map(rank).collect();

@@ -65,7 +65,10 @@ impl Sums {
     pub(crate) fn of_lanes(&self, lanes: Range<usize>) -> Result<Tensor> {
         let mut flat = vec![Tensor::f_zeros([0], (Kind::Double, self.loss.device()))?];
         for metric in self.lanes[lanes].iter().flatten() {
-            metric.save(&mut |_, sum| Ok(flat.push(sum.f_reshape([-1])?)))?;
+            metric.save(&mut |_, sum| {
+                flat.push(sum.f_reshape([-1])?);
+                Ok(())
+            })?;
         }
         Ok(Tensor::f_cat(&flat, 0)?)
     }

@@ -216,6 +216,25 @@ async fn a_daemon_that_was_killed_takes_all_ranks_up_again() {
 }
 
 #[tokio::test]
+async fn an_attempt_whose_daemon_died_before_its_ranks_had_folders_is_made_again() {
+    if !tools::has_ranks() {
+        return;
+    }
+    let setup = Setup::new().set("jobs.cpu_slots", "4").env("TORCHD_FAULT", "job-assigned:1");
+    let mut daemon = setup.start();
+    let request = v1::CreateJobRequest { spec: Some(job(2)), ..Default::default() };
+    // The answer may be lost with the daemon.
+    let _ = daemon.jobs().await.create_job(request).await;
+    daemon.wait();
+    let (state_dir, _state) = daemon.crash();
+    let daemon = Setup::in_state(&state_dir).set("jobs.cpu_slots", "4").start();
+    let listed = daemon.jobs().await.list_jobs(v1::ListJobsRequest::default()).await.unwrap().into_inner().jobs;
+    let ended = daemon.watch_to_end(&listed[0].name).await;
+    let end = ended.end.unwrap();
+    assert_eq!((end.reason(), ended.attempt), (v1::JobEndReason::Finished, 2), "{}", end.message);
+}
+
+#[tokio::test]
 async fn ranks_that_cannot_be_are_refused_by_their_field() {
     let daemon = start();
     let with = |change: &dyn Fn(&mut v1::JobSpec)| {
