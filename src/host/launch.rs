@@ -98,8 +98,8 @@ pub(super) fn start(
         told(&what, error, &hint)
     })?;
     // The kernel takes the program before it takes us.
-    // Points are thousandths of the group's limit: in a small group 100 more than ours are less than
-    // our own memory.
+    // A point is a thousandth of the group's limit: in a small group 100 points more than ours are
+    // less than our own memory.
     let points = if super::source().job_kills().is_some() { "1000" } else { "600" };
     let _ = fs::write(format!("/proc/{}/oom_score_adj", child.id()), points);
     drop(theirs);

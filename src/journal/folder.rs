@@ -121,8 +121,8 @@ impl JobFolder {
         Ok(())
     }
 
-    /// Makes the folders of that many ranks where they are not there. The job's folder has to be: one
-    /// that somebody has removed does not come back.
+    /// Makes the missing folders of that many ranks. The job's folder has to exist: one that
+    /// somebody has removed does not come back.
     pub fn make_rank_folders(&self, count: u32) -> io::Result<()> {
         let make = |folder: PathBuf| match fs::create_dir(folder) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),

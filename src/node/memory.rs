@@ -83,8 +83,8 @@ pub(super) fn kills(source: &NodeSource) -> u64 {
 /// The names of control groups of jobs begin so.
 pub const JOB_GROUP: &str = "torchd-job-";
 
-/// Processes of this job that the kernel has killed because the job reached the limit of its control
-/// group; None where it has none of its own.
+/// Processes of this job that the kernel has killed because the job reached the limit of its
+/// control group; None where it has none of its own.
 pub(super) fn job_kills(source: &NodeSource) -> Option<u64> {
     let is_of_job =
         |folder: &str| Path::new(folder).file_name().is_some_and(|name| name.to_string_lossy().starts_with(JOB_GROUP));

@@ -2,8 +2,8 @@
 //! batch; what the shards give is added in the order of their tree, so that all ranks take the same
 //! step, to the bit, and the number of ranks changes no number.
 //!
-//! The first rank leads: it alone tells, and writes checkpoints and results. The others hear what it
-//! decides where they cannot know it by themselves.
+//! The first rank leads: it alone reports, and writes checkpoints and results. It shares its
+//! decisions with the others where they cannot make them.
 
 mod library;
 
@@ -155,8 +155,10 @@ impl Ranks {
         order.sort_by_key(|part| KINDS.iter().position(|kind| *kind == parts[*part].0));
         let size = |part: usize| parts[part].1.iter().product::<i64>();
         let (head, total) = ((4 + parts.len()) as i64, order.iter().map(|part| size(*part)).sum::<i64>());
-        // Each call costs as much as it takes to wake a process: small parts go with the numbers.
-        let goes_along = (head + total) * i64::from(self.count) <= SMALL;
+        // Each call costs the time to wake a process: small parts go with the numbers, where these
+        // can hold them.
+        let fits = parts.iter().all(|(kind, _)| KINDS.contains(kind));
+        let goes_along = fits && (head + total) * i64::from(self.count) <= SMALL;
         let asked = f64::from(self.stop.is_heard());
         let numbers = |sum: &Sum| -> Result<Tensor> {
             let kind = KINDS.iter().position(|kind| *kind == sum.kind).unwrap_or_default() as f64;
@@ -314,7 +316,7 @@ mod tests {
         vec![(Kind::Float, vec![3, 2]), (Kind::Double, vec![71, 83]), (Kind::Float, vec![]), (Kind::Float, vec![large])]
     }
 
-    /// What a shard gives: numbers whose sum depends on the order. Not every shard has every part.
+    /// The outcome of a shard: numbers whose sum depends on the order. Some shards lack some parts.
     fn given(seed: u64, shard: u32, large: i64) -> Sum {
         let number =
             |place: usize| (mix(seed ^ mix(u64::from(shard)) ^ mix(place as u64)) as f64 / u64::MAX as f64) - 0.5;

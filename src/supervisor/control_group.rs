@@ -62,8 +62,8 @@ impl ControlGroups {
         entered
     }
 
-    /// Moves processes into the daemon's group that began before the unit had one for it: the kernel
-    /// limits no group whose parent has processes.
+    /// Moves processes that began before the unit had a group for the daemon into that group: the
+    /// kernel limits no group whose parent has processes.
     fn make_room(&self) -> io::Result<()> {
         // They may start others meanwhile.
         for _ in 0..10 {

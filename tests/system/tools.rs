@@ -24,8 +24,8 @@ pub(crate) fn is_there(program: &str, install: &str) -> bool {
     found
 }
 
-/// Whether the library by which ranks exchange tensors lies beside the runner; if not, the test that
-/// asks is told as skipped.
+/// Whether the library of ranks lies beside the runner; if not, the test that asks is told as
+/// skipped.
 pub(crate) fn has_ranks() -> bool {
     let library = Path::new(env!("CARGO_BIN_EXE_torchd-runner")).with_file_name("libtdranks.so");
     if !library.exists() {

@@ -1,4 +1,4 @@
-//! A sum in a fixed order, whoever adds which part of it.
+//! A sum in a fixed order, independent of the process that adds each part.
 
 use crate::failure::Result;
 
