@@ -14,6 +14,7 @@ const PROTOS: &[&str] = &[
     "torchd/v1/file.proto",
     "torchd/v1/gpu.proto",
     "torchd/v1/upload.proto",
+    "torchd/v1/launch.proto",
     "torchd/journal/v1/journal.proto",
     "tensorboard/event.proto",
 ];

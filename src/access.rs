@@ -10,6 +10,7 @@ mod caller;
 mod connection;
 mod failures;
 mod file_mark;
+mod launch_tokens;
 mod method;
 mod origin;
 mod passwords;
@@ -35,6 +36,7 @@ pub use caller::{Caller, KnownBy, NOBODY_ASKED, Until};
 pub use connection::{Certificate, Connection, Peer};
 use failures::{Failure, Failures, Noted};
 pub use file_mark::FileMark;
+pub use launch_tokens::{LaunchTokens, OfLaunch};
 use method::{Methods, Needs};
 use passwords::{Checked, Passwords};
 pub use refusal::Refusal;
@@ -61,6 +63,7 @@ struct Shared {
     client_names: BTreeMap<String, Role>,
     users: Users,
     tokens: Tokens,
+    launch_tokens: LaunchTokens,
     passwords: Option<Passwords>,
     failures: Failures,
     methods: Methods,
@@ -115,6 +118,7 @@ impl Access {
                 client_names,
                 users,
                 tokens,
+                launch_tokens: LaunchTokens::default(),
                 passwords,
                 failures: Failures::default(),
                 methods: Methods::new(),
@@ -135,6 +139,11 @@ impl Access {
     /// The tokens.
     pub fn tokens(&self) -> &Tokens {
         &self.shared.tokens
+    }
+
+    /// The tokens of launches.
+    pub fn launch_tokens(&self) -> &LaunchTokens {
+        &self.shared.launch_tokens
     }
 
     /// The audit.
@@ -261,13 +270,20 @@ impl Access {
         let now = SystemTime::now();
         let (token, end) = match self.shared.tokens.find(text, now) {
             tokens::Found::Good(token, end) => (token, end),
-            tokens::Found::Unknown => return Err(Refusal::UnknownToken),
+            tokens::Found::Unknown => return self.by_launch_token(text),
             tokens::Found::Expired(token) => return Err(Refusal::Expired(token.name)),
             tokens::Found::Revoked(token) => return Err(Refusal::Revoked(token.name)),
         };
         let uid = self.uid_of(&token.owner).await;
         let until = Until { revoked: Some(end), left: token.left(now) };
         Ok(Caller { owner: token.owner, role: token.role, by: KnownBy::Token(token.name), uid, until })
+    }
+
+    fn by_launch_token(&self, text: &str) -> Result<Caller, Refusal> {
+        let (launch, end) = self.shared.launch_tokens.find(text).ok_or(Refusal::UnknownToken)?;
+        let owner = format!("jobs/{}", launch.job).into();
+        let until = Until { revoked: Some(end), left: None };
+        Ok(Caller { owner, role: Role::Rank, by: KnownBy::Launch(launch), uid: Ok(None), until })
     }
 
     async fn by_password(&self, pair: &str, connection: &Connection) -> Result<Caller, Refusal> {

@@ -30,9 +30,10 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
+pub(crate) use arguments::AccessArguments;
 use arguments::{Arguments, Command, FilesCommand};
-use connection::Connection;
-use failure::Failure;
+pub(crate) use connection::{Connection, Link};
+pub(crate) use failure::Failure;
 use output::Output;
 pub use spec_file::with_sets;
 

@@ -151,6 +151,8 @@ pub struct Settings {
     pub jobs_ttl_after_end: Option<Duration>,
     /// A runner stops by itself after this time without a daemon.
     pub jobs_orphan_timeout: Duration,
+    /// A rank on another machine that is not heard for this time is given up.
+    pub jobs_rank_lease: Duration,
     /// The most bytes in the log of a job.
     pub jobs_log_max_bytes: u64,
     /// The most bytes in the event files of a job.

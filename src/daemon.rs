@@ -43,6 +43,7 @@ use crate::job::end;
 use crate::job::order::ProgramLimits;
 use crate::job::spec::ThreadWait;
 use crate::judging;
+use crate::launches::{Launches, Limits};
 use crate::manager::{Manager, ManagerSettings, OwnerQuotas, ProgramRules};
 use crate::metrics::Metrics;
 use crate::mirror;
@@ -54,6 +55,7 @@ use crate::umask;
 use arguments::{Arguments, Command};
 use heartbeat::Heartbeat;
 use modes::GroupReads;
+pub(crate) use startup::runner_settings;
 use startup::{StartError, StateDir};
 use terminal::Terminal;
 use tls::Certificates;
@@ -62,7 +64,7 @@ use tls::Certificates;
 const CONNECTION_GRACE: Duration = Duration::from_secs(1);
 
 /// The names that health answers for: the server, and each service.
-const SERVICES: [&str; 7] = [
+const SERVICES: [&str; 8] = [
     "",
     "torchd.v1.JobService",
     "torchd.v1.SystemService",
@@ -70,6 +72,7 @@ const SERVICES: [&str; 7] = [
     "torchd.v1.GpuService",
     "torchd.v1.FileService",
     "torchd.v1.TokenService",
+    "torchd.v1.LaunchService",
 ];
 
 /// Runs the daemon and tells how it ended: 0, 64 (settings), 69 (an address or a part is
@@ -256,6 +259,17 @@ async fn run(
     let node = startup::node(&settings, environment.clone());
     let control_groups = startup::control_groups(&settings, &node);
     runner.control_groups = control_groups.clone().ok();
+    let launches = Launches::new(
+        Limits {
+            lease: settings.jobs_rank_lease,
+            orphan_timeout: settings.jobs_orphan_timeout,
+            stop_grace: settings.runner_stop_grace,
+            log_max_bytes: settings.jobs_log_max_bytes,
+            may_leave_machine: settings.security.allow_unencrypted_ranks,
+            group_reads: settings.state_group_read,
+        },
+        access.launch_tokens().clone(),
+    );
     let manager_settings = ManagerSettings {
         node: node.clone(),
         jobs_dir: state.jobs(),
@@ -280,6 +294,7 @@ async fn run(
             },
         },
         runner,
+        launches: launches.clone(),
         share_with_foreign: settings.gpu_share_with_foreign_processes,
         preempts: settings.jobs_preemption,
         max_state_bytes: settings.jobs_max_state_bytes,
@@ -310,6 +325,7 @@ async fn run(
         max_message_bytes: settings.grpc_max_message_bytes,
         clients: clients.clone(),
         tokens: access.tokens().clone(),
+        launches,
         control_groups: control_groups.map(drop),
     };
     let (routes, health) =

@@ -86,6 +86,7 @@ mod tests {
             let order = Order {
                 attempt,
                 rank: None,
+                meeting: None,
                 lease,
                 inputs: job.inputs.clone(),
                 nvml_library: None,

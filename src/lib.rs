@@ -58,6 +58,7 @@ pub mod uploads;
 pub mod store;
 
 pub mod access;
+pub mod launches;
 
 pub mod scheduler;
 
@@ -76,3 +77,4 @@ pub mod services;
 pub mod daemon;
 
 pub mod cli;
+pub mod outpost;

@@ -3,6 +3,7 @@
 //! to shut down; runners end before it, or are left to the next daemon, as it was told.
 
 mod admission;
+mod afar;
 mod attempts;
 mod changes;
 mod creation;
@@ -55,6 +56,7 @@ use crate::job::probe::ProbeReport;
 use crate::job::spec::{ThreadWait, Work};
 use crate::job::{Job, JobId, State};
 use crate::journal::JobFolder;
+use crate::launches::Launches;
 use crate::metrics::Metrics;
 use crate::mirror::Roots;
 use crate::node::NodeSource;
@@ -86,7 +88,7 @@ pub type ProbeState = Option<Result<ProbeReport, String>>;
 type LiveViews = Arc<HashMap<JobId, watch::Receiver<Arc<View>>>>;
 
 /// The settings of the manager.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ManagerSettings {
     /// Holds one folder a job.
     pub jobs_dir: PathBuf,
@@ -108,6 +110,8 @@ pub struct ManagerSettings {
     pub programs: ProgramRules,
     /// How runners are started.
     pub runner: RunnerSettings,
+    /// Launchers, and ranks on other machines.
+    pub launches: Launches,
     /// GPUs on which processes of no job compute are given to jobs all the same.
     pub share_with_foreign: bool,
     /// The jobs' folders together hold no more when another job is taken, in bytes; None for no

@@ -7,6 +7,8 @@ use crate::proto::v1;
 /// The rights of a caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
+    /// Runs a rank of a launch, and does nothing else. No token but that of a launch has it.
+    Rank,
     /// Reads everything that torchd tells.
     Viewer,
     /// Creates jobs and sends files; changes and deletes its own.
@@ -16,12 +18,13 @@ pub enum Role {
 }
 
 impl Role {
-    /// All of them, the least first.
+    /// Those that people and programs can have, the least first.
     pub const ALL: [Self; 3] = [Self::Viewer, Self::Submitter, Self::Admin];
 
     /// Its name in settings, tables and messages.
     pub fn label(self) -> &'static str {
         match self {
+            Self::Rank => "rank",
             Self::Viewer => "viewer",
             Self::Submitter => "submitter",
             Self::Admin => "admin",
@@ -43,6 +46,7 @@ impl fmt::Display for Role {
 impl From<Role> for v1::Role {
     fn from(role: Role) -> Self {
         match role {
+            Role::Rank => Self::Rank,
             Role::Viewer => Self::Viewer,
             Role::Submitter => Self::Submitter,
             Role::Admin => Self::Admin,
@@ -56,6 +60,7 @@ impl TryFrom<v1::Role> for Role {
     fn try_from(role: v1::Role) -> Result<Self, ()> {
         match role {
             v1::Role::Unspecified => Err(()),
+            v1::Role::Rank => Ok(Self::Rank),
             v1::Role::Viewer => Ok(Self::Viewer),
             v1::Role::Submitter => Ok(Self::Submitter),
             v1::Role::Admin => Ok(Self::Admin),
@@ -74,6 +79,8 @@ mod tests {
             assert_eq!(Role::from_label(role.label()), Some(role));
             assert_eq!(Role::try_from(v1::Role::from(role)), Ok(role));
         }
-        assert_eq!(Role::from_label("Admin"), None);
+        assert!(Role::Rank < Role::Viewer);
+        assert_eq!(Role::try_from(v1::Role::Rank), Ok(Role::Rank));
+        assert_eq!((Role::from_label("Admin"), Role::from_label("rank")), (None, None));
     }
 }

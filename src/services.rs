@@ -11,6 +11,7 @@ mod files;
 mod gpu;
 mod job_log;
 mod jobs;
+mod launches;
 mod layer;
 mod paging;
 mod scalars;
@@ -24,6 +25,7 @@ use tonic::service::Routes;
 use crate::access::Tokens;
 use crate::checkup::Checkup;
 use crate::gpu::Watcher;
+use crate::launches::Launches;
 use crate::manager::Manager;
 use crate::metrics::Method;
 use crate::node::NodeSource;
@@ -64,6 +66,8 @@ pub struct Parts {
     pub clients: Clients,
     /// The tokens.
     pub tokens: Tokens,
+    /// Launchers, and ranks on other machines.
+    pub launches: Launches,
     /// The kernel keeps jobs to their memory, or why it does not.
     pub control_groups: Result<(), String>,
 }
@@ -90,8 +94,10 @@ pub async fn routes(
         max_message_bytes,
         clients,
         tokens,
+        launches,
         control_groups,
     } = parts;
+    let launches = launches::LaunchList::new(launches, clients.clone());
     let jobs = jobs::Jobs::new(manager.clone(), clients.clone());
     let files = files::Files::new(uploads, clients.clone());
     let gpus = gpu::Gpus::new(watcher.clone(), show_foreign_processes);
@@ -133,6 +139,12 @@ pub async fn routes(
         .add_service(
             server::token_service_server::TokenServiceServer::new(tokens::TokenList::new(tokens))
                 .max_decoding_message_size(max_message_bytes)
+                .accept_compressed(gzip)
+                .send_compressed(gzip),
+        )
+        .add_service(
+            server::launch_service_server::LaunchServiceServer::new(launches)
+                .max_decoding_message_size(max_message_bytes.max(launches::MESSAGE_BYTES))
                 .accept_compressed(gzip)
                 .send_compressed(gzip),
         )

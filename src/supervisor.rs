@@ -7,6 +7,7 @@
 //! Both live on when the daemon dies. A supervised runner ends with one `Ended` event, whatever
 //! happens.
 
+mod afar;
 mod alone;
 mod control_group;
 mod dry_run;
@@ -145,6 +146,8 @@ pub enum FaultKind {
     Machine,
     /// That of the disk: the job's folder could not be read or written.
     Storage,
+    /// Its machine's, which is not heard any more.
+    Lost,
     /// Anything else.
     Other,
 }

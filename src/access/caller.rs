@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::launch_tokens::OfLaunch;
 use crate::role::Role;
 
 /// The owner of jobs and uploads of callers without credentials, where the settings let them in.
@@ -33,6 +34,8 @@ pub enum KnownBy {
     Socket,
     /// By a token of that name.
     Token(Arc<str>),
+    /// By the token of a launch.
+    Launch(OfLaunch),
     /// By a name in a certificate.
     Certificate,
     /// By a password.
@@ -61,6 +64,7 @@ impl Caller {
         match &self.by {
             KnownBy::Socket => "socket".to_owned(),
             KnownBy::Token(name) => format!("token {name}"),
+            KnownBy::Launch(OfLaunch { job, attempt }) => format!("token of attempt {attempt} of jobs/{job}"),
             KnownBy::Certificate => "certificate".to_owned(),
             KnownBy::Password => "password".to_owned(),
             KnownBy::NobodyAsked => "nobody asked".to_owned(),

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::array::Array;
-pub(super) use access::{AccessArguments, CreateArguments, RoleChoice, TokenCommand};
+pub(crate) use access::AccessArguments;
+pub(super) use access::{CreateArguments, RoleChoice, TokenCommand};
 
 /// Talks to torchd: submits training jobs and shows how they go.
 ///

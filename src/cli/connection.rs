@@ -20,6 +20,7 @@ use crate::proto::v1::compatibility_service_client::CompatibilityServiceClient;
 use crate::proto::v1::file_service_client::FileServiceClient;
 use crate::proto::v1::gpu_service_client::GpuServiceClient;
 use crate::proto::v1::job_service_client::JobServiceClient;
+use crate::proto::v1::launch_service_client::LaunchServiceClient;
 use crate::proto::v1::system_service_client::SystemServiceClient;
 use crate::proto::v1::token_service_client::TokenServiceClient;
 use credentials::{Files, Token};
@@ -29,11 +30,11 @@ use place::{Kind, Place};
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// A connection, and the credentials that each call gets.
-type Link = InterceptedService<Channel, Token>;
+pub(crate) type Link = InterceptedService<Channel, Token>;
 
 /// An open connection.
 #[derive(Clone)]
-pub(super) struct Connection {
+pub(crate) struct Connection {
     server: String,
     link: Link,
 }
@@ -41,7 +42,7 @@ pub(super) struct Connection {
 impl Connection {
     /// Connects to the server that is named, else to the first of the usual places at which one
     /// answers.
-    pub(super) async fn open(access: &AccessArguments) -> Result<Self, Failure> {
+    pub(crate) async fn open(access: &AccessArguments) -> Result<Self, Failure> {
         if let Some(server) = &access.server {
             let place = Place::read(server).map_err(|why| Failure::Mistake(format!("--server {server}: {why}")))?;
             return Self::at(place, access).await;
@@ -120,6 +121,10 @@ impl Connection {
 
     pub(super) fn compatibility(&self) -> CompatibilityServiceClient<Link> {
         CompatibilityServiceClient::new(self.link.clone())
+    }
+
+    pub(crate) fn launches(&self) -> LaunchServiceClient<Link> {
+        LaunchServiceClient::new(self.link.clone()).max_decoding_message_size(64 << 20)
     }
 
     pub(super) fn files(&self) -> FileServiceClient<Link> {

@@ -16,7 +16,7 @@ const EXIT_UNREACHABLE: u8 = 69;
 
 /// Why a command was not done.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// A mistake that shows before the daemon is asked.
     Mistake(String),
     /// Mistakes in a spec.

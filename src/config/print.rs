@@ -118,6 +118,7 @@ pub fn to_toml(settings: &Settings) -> String {
         format!("control_groups = {}\n", settings.jobs_control_groups),
         chosen("ttl_after_end", settings.jobs_ttl_after_end.map(time), "ended jobs stay until somebody deletes them"),
         format!("orphan_timeout = {}\n", time(settings.jobs_orphan_timeout)),
+        format!("rank_lease = {}\n", time(settings.jobs_rank_lease)),
         format!("log_max_bytes = {}\n", settings.jobs_log_max_bytes),
         format!("max_event_bytes = {}\n", settings.jobs_max_event_bytes),
         chosen("max_state_bytes", settings.jobs_max_state_bytes.map(|bytes| bytes.to_string()), "no limit"),

@@ -191,6 +191,10 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
     let jobs_control_groups = keys.take("jobs.control_groups", &switch);
     let jobs_ttl_after_end = keys.take("jobs.ttl_after_end", long_duration);
     let jobs_orphan_timeout = keys.take("jobs.orphan_timeout", duration);
+    let jobs_rank_lease = keys.take("jobs.rank_lease", duration);
+    if jobs_rank_lease.is_some_and(|lease| lease < Duration::from_secs(3)) {
+        keys.add("jobs.rank_lease", "is shorter than 3s, the shortest that is right".into());
+    }
     let jobs_log_max_bytes = keys.take("jobs.log_max_bytes", in_range(4096, 1 << 40, "bytes"));
     let jobs_max_event_bytes = keys.take("jobs.max_event_bytes", in_range(4096, 1 << 40, "bytes"));
     let jobs_max_state_bytes = keys.take("jobs.max_state_bytes", in_range(1, 1 << 50, "bytes"));
@@ -281,6 +285,7 @@ fn read(keys: &mut Keys, environment: &Environment, cpus: u32) -> Option<Setting
         jobs_control_groups: jobs_control_groups.unwrap_or(false),
         jobs_ttl_after_end,
         jobs_orphan_timeout: jobs_orphan_timeout.unwrap_or(Duration::from_secs(3600)),
+        jobs_rank_lease: jobs_rank_lease.unwrap_or(Duration::from_secs(30)),
         jobs_log_max_bytes: jobs_log_max_bytes.map_or(64 << 20, |bytes| bytes as u64),
         jobs_max_event_bytes: jobs_max_event_bytes.map_or(256 << 20, |bytes| bytes as u64),
         jobs_max_state_bytes: jobs_max_state_bytes.map(|bytes| bytes as u64),

@@ -18,6 +18,8 @@ pub struct Security {
     pub loopback_is_open: bool,
     /// Addresses that are not loopback may be without credentials, and without TLS.
     pub allow_unauthenticated_remote: bool,
+    /// Ranks on several machines exchange their numbers in clear.
+    pub allow_unencrypted_ranks: bool,
     /// Roles of users on the Unix socket, by name or number.
     pub users: BTreeMap<String, Role>,
     /// Roles of groups of users there, by name or number.
@@ -101,6 +103,7 @@ pub(super) fn read(
         other => Err(format!("is {other:?}; token or open is right")),
     });
     let allow_unauthenticated_remote = keys.take("security.allow_unauthenticated_remote", &switch).unwrap_or(false);
+    let allow_unencrypted_ranks = keys.take("security.allow_unencrypted_ranks", &switch).unwrap_or(false);
     let users = keys.take("security.users", roles).unwrap_or_default();
     let groups = keys.take("security.groups", roles).unwrap_or_default();
     let http_behind_proxy = keys.take("http.behind_proxy", &switch).unwrap_or(false);
@@ -130,6 +133,7 @@ pub(super) fn read(
     Security {
         loopback_is_open: loopback_is_open.unwrap_or(false),
         allow_unauthenticated_remote,
+        allow_unencrypted_ranks,
         users,
         groups,
         tls,
@@ -207,9 +211,10 @@ pub(super) fn to_toml(security: &Security, quoted: impl Fn(&str) -> String) -> (
         }
     );
     let mut own = format!(
-        "\n[security]\nloopback = \"{}\"\nallow_unauthenticated_remote = {}\nusers = {}\ngroups = {}\n",
+        "\n[security]\nloopback = \"{}\"\nallow_unauthenticated_remote = {}\nallow_unencrypted_ranks = {}\nusers = {}\ngroups = {}\n",
         if security.loopback_is_open { "open" } else { "token" },
         security.allow_unauthenticated_remote,
+        security.allow_unencrypted_ranks,
         table(&security.users),
         table(&security.groups),
     );

@@ -37,7 +37,7 @@ pub(super) const AUDIT: &str = "audit.jsonl";
 
 /// Why the daemon ends.
 #[derive(Debug)]
-pub(super) struct StartError {
+pub(crate) struct StartError {
     pub(super) code: u8,
     message: String,
 }
@@ -216,7 +216,7 @@ pub(super) fn find_runner(chosen: Option<&Path>) -> Result<PathBuf, StartError> 
 }
 
 /// How runners are started, with `open_files` as their limit of descriptors if it is given.
-pub(super) fn runner_settings(settings: &Settings, open_files: Option<u64>) -> Result<RunnerSettings, StartError> {
+pub(crate) fn runner_settings(settings: &Settings, open_files: Option<u64>) -> Result<RunnerSettings, StartError> {
     let shim =
         std::env::current_exe().map_err(|error| StartError::internal("the path of this program is unknown", error))?;
     // Runners look for our lock there as long as they live, and the links of a path may go before

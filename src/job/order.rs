@@ -18,6 +18,9 @@ pub struct Order {
     /// Which of several ranks it is for; None for a runner that is alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rank: Option<Rank>,
+    /// Where the ranks meet, where they are on several machines; None for a file beside the order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub meeting: Option<Meeting>,
     /// Its part of the machine.
     pub lease: Lease,
     /// The files to read.
@@ -60,6 +63,22 @@ pub struct Rank {
     pub rank: u32,
     /// How many there are.
     pub count: u32,
+}
+
+/// The place at which ranks of several machines find each other: a TCP store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Meeting {
+    /// Its host.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// This rank runs it.
+    pub serves: bool,
+    /// The address by which the others reach this rank.
+    pub address: String,
+    /// The network interface by which they do, in place of the address.
+    pub interface: Option<String>,
 }
 
 fn no_limit() -> u64 {

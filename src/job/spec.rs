@@ -23,6 +23,7 @@ mod read;
 mod recipe;
 mod remedy;
 mod resources;
+mod scale;
 pub mod schedule;
 pub mod section;
 mod training;
@@ -53,6 +54,7 @@ pub(crate) use read::tests::{example, example_work};
 pub use read::{ModelReading, Reading, judge_priority, read};
 pub use recipe::{EarlyStopping, OnDivergence, Precision, Recipe};
 pub use resources::{Device, Resources, ThreadWait};
+pub use scale::{Engine, Scale};
 pub use schedule::Schedule;
 pub use training::Clip;
 pub use warm_start::{WarmSource, WarmStart};
@@ -70,6 +72,8 @@ pub struct Spec {
     pub work: Work,
     /// The part of the machine that is wanted.
     pub resources: Resources,
+    /// Its ranks on other machines; None where it runs on this one.
+    pub scale: Option<Scale>,
     /// How long it may run; None for no limit.
     pub max_duration: Option<Duration>,
     /// Labels to find it by.
@@ -125,6 +129,7 @@ impl Spec {
         let mut message = v1::JobSpec {
             display_name: self.display_name.clone(),
             resources: Some(self.resources.to_proto()),
+            scale: self.scale.map(Scale::to_proto),
             max_duration: self.max_duration.and_then(|limit| limit.try_into().ok()),
             labels: self.labels.clone(),
             retry: Some(self.retry.to_proto()),

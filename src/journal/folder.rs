@@ -142,6 +142,11 @@ impl JobFolder {
         self.path.join("attempts").join(format!("{attempt}.json"))
     }
 
+    /// The launch of the last attempt, where its ranks ran on other machines.
+    pub fn launch(&self) -> PathBuf {
+        self.path.join("launch.json")
+    }
+
     /// The events of the job, record by record.
     pub fn journal(&self) -> PathBuf {
         self.path.join("journal")
@@ -274,7 +279,7 @@ impl JobFolder {
     /// Removes what an earlier daemon has left half-written. Nobody but a daemon writes these, and
     /// there is one at a time.
     pub fn sweep_after_daemon(&self) -> io::Result<()> {
-        let left = [".job.json.new", ".spec.json.new", ".mirrored.new", ".mirror_given.json.new"];
+        let left = [".job.json.new", ".spec.json.new", ".launch.json.new", ".mirrored.new", ".mirror_given.json.new"];
         remove_from(&self.path, |name| left.contains(&name))?;
         for rank in entries(&self.ranks())? {
             remove_from(&rank?.path().join("attempts"), |name| name.starts_with('.'))?;

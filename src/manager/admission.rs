@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::file_work::{self, FileWork, Limits};
 use super::known_data::KnownData;
-use super::resources::{host_memory, judge_memory, judge_ranks, owner_of_memory, place};
+use super::resources::{host_memory, judge_memory, judge_ranks, owner_of_memory, place, place_afar};
 use super::staging::Copies;
 use super::trained::{self, Trained};
 use super::warm_start::{self, Warm};
@@ -170,7 +170,8 @@ fn judge(
     let no_gpu = gpu_block.as_deref().or(absent);
     let cpu_slots = settings.cpu_slots;
     let owner = owner_of_memory(resources, settings);
-    let memory = host_memory(resources, settings, &owner, &mut wrong);
+    let is_afar = message.scale.is_some();
+    let memory = host_memory(resources, is_afar, settings, &owner, &mut wrong);
     let JudgedSets { train, validation, preparation, mut notes, is_sample, memory_bytes } = match &data {
         Some(data) => {
             let preparation = trained.as_ref().map(|trained| trained.preprocessing.known());
@@ -190,8 +191,12 @@ fn judge(
         }
         _ => Vec::new(),
     };
-    judge_ranks(resources, &probe.no_ranks, &mut wrong);
-    place(&mut resources, cpu_slots, no_gpu, demands.recipe.shards.is_some(), &mut wrong);
+    if is_afar {
+        place_afar(&mut resources);
+    } else {
+        judge_ranks(resources, &probe.no_ranks, &mut wrong);
+        place(&mut resources, cpu_slots, no_gpu, demands.recipe.shards.is_some(), &mut wrong);
+    }
     resources.thread_wait.get_or_insert(settings.thread_wait);
     judge_memory(resources, slots, &mut wrong);
     let (train_set, validation_set) = (train.as_ref().map(Judged::set), validation.as_ref().map(Judged::set));
@@ -303,7 +308,7 @@ fn judge_program(
     let slots = &machine.slots;
     let no_gpu = slots.is_empty().then_some("NVML tells of no GPU");
     let owner = owner_of_memory(resources, settings);
-    host_memory(resources, settings, &owner, &mut wrong);
+    host_memory(resources, false, settings, &owner, &mut wrong);
     place(&mut resources, settings.cpu_slots, no_gpu, false, &mut wrong);
     judge_memory(resources, slots, &mut wrong);
     let mirror = judge_mirror(message, settings, &mut wrong);

@@ -6,15 +6,17 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::JobError;
+use super::afar::Part;
 use super::live::{Ending, Live};
 use super::task::{Task, blocking};
 use crate::fault;
 use crate::job::Job;
 use crate::job::end::{self, StopCause, Verdict};
-use crate::job::order::{Lease, Order, Rank};
+use crate::job::order::{Order, Rank};
 use crate::job::retry;
 use crate::job::state::{Event, Outcome, State};
 use crate::journal::{JobFolder, JobLock, ProgressFold, Signature, Survey, cut_torn_end, is_held};
+use crate::launches::Beginning;
 use crate::proto::v1;
 use crate::scheduler::Wait;
 use crate::shortage::is_shortage;
@@ -31,7 +33,7 @@ const LEAVING: Duration = Duration::from_secs(15);
 impl Task {
     /// Gives a waiting job its part of the machine and starts its runner. After an error it still
     /// waits.
-    pub(super) async fn start(&mut self, live: &mut Live, lease: Lease) -> Result<(), JobError> {
+    pub(super) async fn start(&mut self, live: &mut Live, part: Part) -> Result<(), JobError> {
         let now = SystemTime::now();
         let attempt = live.job.attempt + 1;
         let place = self.folder(&live.job.id);
@@ -49,13 +51,18 @@ impl Task {
         .await?;
         live.put_off = None;
         fault::point("job-assigned");
+        let (lease, afar) = match part {
+            Part::Here(lease) => (lease, None),
+            Part::Afar(place) => (Self::lease_afar(&live.job), Some(place)),
+        };
         live.lease = Some(lease.clone());
         live.gpu_events = self.watcher.events().newest();
-        let ranks = live.job.spec.resources.rank_count();
+        let ranks = afar.as_ref().map_or(live.job.spec.resources.rank_count(), |place| place.world_size);
         let visible = lease.gpu.as_ref().map(|gpu| gpu.visible.clone());
         let order = Order {
             attempt,
             rank: (ranks > 1).then_some(Rank { rank: 0, count: ranks }),
+            meeting: None,
             lease,
             inputs: live.job.inputs.clone(),
             nvml_library: self.settings.nvml_library.clone(),
@@ -67,7 +74,18 @@ impl Task {
             limits: self.settings.programs.limits.clone(),
             edits: live.job.course.edits.clone(),
         };
-        let to = place.clone();
+        let (to, launches) = (place.clone(), self.settings.launches.clone());
+        let scale = live.job.spec.scale;
+        let (job, folder, resources) = (live.job.id.clone(), place.clone(), live.job.spec.resources);
+        let beginning = move |place| Beginning {
+            job,
+            folder,
+            attempt,
+            place,
+            join_timeout: scale.map_or(Duration::ZERO, |scale| scale.join_timeout),
+            cpu_threads: resources.cpu_threads.unwrap_or(1),
+            memory_limit_bytes: resources.memory_limit_bytes,
+        };
         let write = move || {
             // Nobody writes there now.
             let log_begins = std::fs::metadata(to.log()).map_or(0, |log| log.len());
@@ -78,18 +96,22 @@ impl Task {
                 let rank = Some(Rank { rank, count: ranks });
                 folder.write_order(&Order { log_begins, rank, ..order.clone() })?;
             }
-            to.write_order(&Order { log_begins, ..order })
+            to.write_order(&Order { log_begins, ..order })?;
+            afar.map(|place| launches.begin(beginning(place))).transpose()
         };
-        if let Err(error) = blocking(write).await {
-            let words = format!("the order could not be written: {error}");
-            let verdict = if is_shortage(&error) {
-                self.shortfall.meet(words.clone(), Instant::now());
-                end::not_started(words)
-            } else {
-                Verdict { outcome: Outcome::Failed, reason: v1::JobEndReason::Storage, message: words }
-            };
-            return self.end(live, Ending::without_process(verdict)).await;
-        }
+        let launch = match blocking(write).await {
+            Ok(launch) => launch,
+            Err(error) => {
+                let words = format!("the order could not be written: {error}");
+                let verdict = if is_shortage(&error) {
+                    self.shortfall.meet(words.clone(), Instant::now());
+                    end::not_started(words)
+                } else {
+                    Verdict { outcome: Outcome::Failed, reason: v1::JobEndReason::Storage, message: words }
+                };
+                return self.end(live, Ending::without_process(verdict)).await;
+            }
+        };
         fault::point("order-written");
         if attempt == 1 {
             self.metrics.queue_wait.observe(seconds(live.job.created, now));
@@ -97,7 +119,11 @@ impl Task {
         live.begins(Instant::now());
         let kind = if live.job.spec.program().is_some() { RunnerKind::Host } else { RunnerKind::Runner };
         let start = Start { kind, visible, memory_bytes: live.job.spec.resources.memory_limit_bytes, ranks };
-        live.runner = Some(self.supervisor.start(live.job.id.clone(), place, attempt, start));
+        live.runner = Some(match &launch {
+            Some(launch) => self.supervisor.follow_launch(self.settings.launches.clone(), launch.clone()),
+            None => self.supervisor.start(live.job.id.clone(), place, attempt, start),
+        });
+        live.launch = launch;
         fault::point("shim-started");
         Ok(())
     }
@@ -108,9 +134,14 @@ impl Task {
         let place = self.folder(&live.job.id);
         let attempt = live.job.attempt;
         let ranks = live.job.spec.resources.rank_count();
+        let is_afar = live.job.spec.scale.is_some();
         let settle = {
-            let place = place.clone();
+            let (place, launches, id) = (place.clone(), self.settings.launches.clone(), live.job.id.clone());
             move || {
+                let launch = if is_afar { launches.adopt(&id, &place, attempt)? } else { None };
+                if launch.is_some() {
+                    return Ok(launch);
+                }
                 // An earlier daemon may have died before it made them.
                 place.make_rank_folders(ranks)?;
                 if !is_held(&place.shim())?
@@ -120,10 +151,11 @@ impl Task {
                     // which watchers would stumble over.
                     cut_torn_end(&place, &lock)?;
                 }
-                Ok(())
+                Ok(None)
             }
         };
-        if let Err(error) = blocking(settle).await {
+        let launch = blocking(settle).await;
+        if let Err(error) = &launch {
             if matches!(place.path().try_exists(), Ok(false)) {
                 tracing::error!(job.id = %live.job.id, %error, "the job's folder cannot be used");
                 let message =
@@ -134,10 +166,14 @@ impl Task {
             }
             tracing::error!(%error, journal = %place.journal().display(), "the journal cannot be looked through");
         }
+        live.launch = launch.unwrap_or_default();
         live.stop = live.job.course.stop;
         self.find_beginning(live).await;
         tracing::info!(job.id = %live.job.id, attempt, "looking after the runner of an earlier daemon");
-        let runner = self.supervisor.adopt(live.job.id.clone(), place, attempt, ranks);
+        let runner = match &live.launch {
+            Some(launch) => self.supervisor.follow_launch(self.settings.launches.clone(), launch.clone()),
+            None => self.supervisor.adopt(live.job.id.clone(), place, attempt, ranks),
+        };
         if live.stop.is_some() {
             runner.stop();
         }
@@ -149,6 +185,9 @@ impl Task {
     /// Finds out when an adopted runner began, and by that when it has run as long as it may. While
     /// that cannot be determined the journal tells, as soon as it has been read.
     async fn find_beginning(&self, live: &mut Live) {
+        if let Some(launch) = &live.launch {
+            return live.adopted(Ok(Some(launch.age())), Instant::now());
+        }
         let (place, attempt) = (self.folder(&live.job.id), live.job.attempt);
         let age = move || match Signature::read(&place)?.filter(|runner| runner.attempt == attempt) {
             // A runner that has not signed yet has just begun.
@@ -211,6 +250,7 @@ impl Task {
     /// end is kept and told later.
     pub(super) async fn end(&mut self, live: &mut Live, ending: Ending) -> Result<(), JobError> {
         live.runner = None;
+        live.launch = None;
         live.deadline = None;
         live.lease = None;
         live.order_unread = None;

@@ -3,6 +3,7 @@
 use tokio::time::Instant;
 
 use super::JobError;
+use super::afar::{Part, is_afar};
 use super::live::Live;
 use super::task::Task;
 use crate::gpu::Holder;
@@ -88,7 +89,10 @@ impl Task {
             live.job.state == State::Queued && !live.is_bound() && !self.left_alone.contains_key(&live.job.id)
         };
         let waiting = || self.live.iter().filter(is_waiting);
-        let queued = waiting().filter(|live| !is_early(live));
+        let due = || waiting().filter(|live| !is_early(live));
+        let afar =
+            due().filter(|live| is_afar(live)).map(|live| (live.job.id.clone(), live.job.spec.priority)).collect();
+        let queued = due().filter(|live| !is_afar(live));
         let early: Vec<_> = waiting()
             .filter(is_early)
             .map(|live| {
@@ -100,7 +104,7 @@ impl Task {
         // The one start that is tried for all is known to work when its runner has signed.
         let is_tried = || {
             let mut begun = self.live.busy().filter(|live| live.job.state == State::Starting);
-            begun.any(|live| live.runner.is_some() && live.process_group.is_none())
+            begun.any(|live| live.runner.is_some() && live.process_group.is_none() && !is_afar(live))
         };
         let most = match self.shortfall.words() {
             Some(_) if is_tried() => 0,
@@ -151,7 +155,7 @@ impl Task {
         let mut is_as_planned = plan.start.is_empty() || plan.line.outlasts_starts();
         for (id, lease) in plan.start {
             let Some((place, mut live)) = self.live.take(&id) else { continue };
-            let started = self.start(&mut live, lease).await;
+            let started = self.start(&mut live, Part::Here(lease)).await;
             is_as_planned &= live.runner.is_some();
             if live.runner.is_some() {
                 self.turns.took(&live.job.owner);
@@ -173,6 +177,7 @@ impl Task {
                 break;
             }
         }
+        self.start_afar(afar).await;
         self.tell_holders();
         for id in plan.preempt {
             let Some(live) = self.live.get_mut(&id) else { continue };
@@ -198,7 +203,11 @@ impl Task {
     pub(super) fn join_line(&mut self, live: &mut Live) -> bool {
         let request = self.request(&live.job);
         // A line knows nothing of the limit of owners.
-        if live.is_bound() || self.blocked(live, &request).is_some() || self.settings.quotas.running.is_some() {
+        if live.is_bound()
+            || is_afar(live)
+            || self.blocked(live, &request).is_some()
+            || self.settings.quotas.running.is_some()
+        {
             return false;
         }
         let wait = self.line.join(&request);
@@ -252,6 +261,8 @@ impl Task {
 /// The resources that a job holds.
 fn held(live: &Live) -> Option<Held> {
     let lease = live.lease.clone()?;
+    // It takes nothing of this machine.
+    let lease = if is_afar(live) { Lease { cpu_threads: 0, ..lease } } else { lease };
     Some(Held {
         id: live.job.id.clone(),
         owner: live.job.owner.clone(),

@@ -52,6 +52,7 @@ impl Manager {
         let order = Order {
             attempt: 1,
             rank: None,
+            meeting: None,
             lease: Lease { device: LeasedDevice::Cpu, cpu_threads: 1, gpu: None },
             inputs: admitted.inputs.clone(),
             nvml_library: None,

@@ -12,6 +12,7 @@ use crate::job::end::{Exit, StopCause, Verdict};
 use crate::job::order::Lease;
 use crate::job::{Job, State};
 use crate::journal::{ProgressFold, Recent};
+use crate::launches::Launch;
 use crate::scheduler::Wait;
 use crate::supervisor::RunnerHandle;
 
@@ -39,6 +40,8 @@ pub(super) struct Live {
     /// How long its runner has told nothing, as far as it could be heard.
     pub(super) silent: Duration,
     pub(super) lease: Option<Lease>,
+    /// Its ranks on other machines, while they run.
+    pub(super) launch: Option<Arc<Launch>>,
     /// The newest event of GPUs when it got its lease; 0 where an earlier daemon gave it.
     pub(super) gpu_events: u64,
     /// Why the order of its runner cannot be read, so that its lease is assumed.
@@ -102,6 +105,7 @@ impl Live {
             recent: Arc::default(),
             silent: Duration::ZERO,
             lease: None,
+            launch: None,
             gpu_events: 0,
             order_unread: None,
             is_age_unread: false,
@@ -146,6 +150,9 @@ impl Live {
     /// Why it does not go on although it trains.
     fn standstill(&self) -> Option<String> {
         self.runner.as_ref()?;
+        if let Some(words) = self.launch.as_ref().and_then(|launch| launch.waits_for()) {
+            return Some(words);
+        }
         self.fold.started(self.job.attempt).filter(|_| self.fold.ended(self.job.attempt).is_none())?;
         // A disk that hangs keeps the runner from telling on.
         if let Some(wait) =

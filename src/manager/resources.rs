@@ -17,14 +17,15 @@ pub(super) fn owner_of_memory(resources: Resources, settings: &ManagerSettings) 
 }
 
 /// The memory of the host that a job can have: its limit, or else all of the machine, or what a
-/// control group leaves.
+/// control group leaves. That of other machines is not known.
 pub(super) fn host_memory<'a>(
     resources: Resources,
+    is_afar: bool,
     settings: &ManagerSettings,
     owner: &'a str,
     wrong: &mut Violations,
 ) -> HostMemory<'a> {
-    let most = settings.node.memory().total_bytes;
+    let most = if is_afar { 0 } else { settings.node.memory().total_bytes };
     let Some(limit) = resources.memory_limit_bytes else { return HostMemory { bytes: most, owner } };
     let ranks = u64::from(resources.rank_count());
     if ranks > 1 && most > 0 && limit.saturating_mul(ranks) > most {
@@ -56,6 +57,13 @@ pub(super) fn judge_ranks(resources: Resources, no_ranks: &str, wrong: &mut Viol
     if ranks > 1 && !no_ranks.is_empty() {
         wrong.add("resources.ranks", format!("is {ranks}, and a job has one rank on this machine: {no_ranks}"));
     }
+}
+
+/// The part of other machines that a rank takes there.
+pub(super) fn place_afar(resources: &mut Resources) {
+    resources.gpu_count = Some(0);
+    resources.ranks.get_or_insert(1);
+    resources.cpu_threads.get_or_insert(1);
 }
 
 /// Decides which part of this machine the job will take. `no_gpu` is why it can be no GPU;

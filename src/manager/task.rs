@@ -168,6 +168,7 @@ impl Task {
         hints: Hints,
     ) {
         let Hints { mut probe, mut gpu_block, mut slots } = hints;
+        let mut launchers = self.settings.launches.changes();
         let mut ticks = interval(TRY_AGAIN);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.schedule().await;
@@ -198,6 +199,10 @@ impl Task {
                 Ok(()) = slots.changed() => {
                     self.slots = slots.borrow_and_update().clone().unwrap_or_default();
                     self.end_jobs_of_lost_gpus();
+                    self.schedule().await;
+                }
+                Ok(()) = launchers.changed() => {
+                    launchers.borrow_and_update();
                     self.schedule().await;
                 }
                 Ok(()) = gpu_block.changed() => {
@@ -340,6 +345,10 @@ impl Task {
                 match fault.filter(|_| !is_settled) {
                     Some(Fault { kind: FaultKind::Machine, words }) if !is_started => of_machine = Some(words),
                     Some(Fault { kind: FaultKind::Machine, .. }) | None => {}
+                    Some(Fault { kind: FaultKind::Lost, words }) => {
+                        let reason = v1::JobEndReason::Interrupted;
+                        verdict = Verdict { outcome: Outcome::Requeued, reason, message: words };
+                    }
                     Some(Fault { kind, words }) => {
                         let is_storage = kind == FaultKind::Storage || is_started;
                         let reason = if is_storage { v1::JobEndReason::Storage } else { v1::JobEndReason::StartFailed };

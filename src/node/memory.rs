@@ -72,9 +72,12 @@ pub(super) fn read(source: &NodeSource) -> Memory {
     memory
 }
 
-/// Processes that the kernel has killed because memory ran out: on this machine, and in our control
-/// group.
+/// Processes that the kernel has killed because memory ran out: in the group of our job, which counts
+/// its own whatever ran out; without one on this machine, and in our control group.
 pub(super) fn kills(source: &NodeSource) -> u64 {
+    if let Some(of_job) = job_kills(source) {
+        return of_job;
+    }
     let in_group =
         groups(source).into_iter().find_map(|(version, folder)| count(source, &format!("{folder}/{}", version.kills)));
     count(source, "/proc/vmstat").unwrap_or(0) + in_group.unwrap_or(0)
@@ -202,6 +205,9 @@ mod tests {
         let control = ("sys/fs/cgroup/memory/a/memory.oom_control", "under_oom 0\noom_kill 5\n");
         assert_eq!(with(&[machine, ("proc/self/cgroup", "4:memory:/a\n"), control], kills), 8);
         assert_eq!(with(&[], kills), 0);
+        let own = ("sys/fs/cgroup/torchd-job-1/memory.events", events);
+        let of_job = with(&[machine, ("proc/self/cgroup", "0::/torchd-job-1\n"), own], kills);
+        assert_eq!(of_job, 4, "those of other jobs are not ours");
     }
 
     #[test]

@@ -212,6 +212,7 @@ mod tests {
         Order {
             attempt: 1,
             rank: None,
+            meeting: None,
             lease: Lease { device: LeasedDevice::Cpu, cpu_threads: 1, gpu },
             inputs: DataInputs { train, validation: None, outline: None, memory_bytes: None }.into(),
             nvml_library: None,

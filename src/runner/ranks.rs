@@ -8,7 +8,6 @@
 mod library;
 
 use std::ops::Range;
-use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -18,7 +17,7 @@ use torchd::job::order::Rank;
 use torchd::proto::v1::JobEndReason;
 
 use self::library::Group;
-pub(crate) use self::library::probe;
+pub(crate) use self::library::{Store, probe};
 use crate::failure::{Failure, Result};
 use crate::shards::{Node, Sum, Tree, sum_of};
 use crate::stop::Stop;
@@ -45,11 +44,10 @@ pub(crate) struct Ranks {
 type Shape = Vec<Node<()>>;
 
 impl Ranks {
-    /// Joins the ranks of an attempt on this machine, by a file in their job's folder. A request to
-    /// stop counts once all have heard of it.
-    pub(crate) fn join(place: Rank, store: &Path, stop: &Stop) -> Result<Self> {
+    /// Joins the ranks of an attempt. A request to stop counts once all have heard of it.
+    pub(crate) fn join(place: Rank, store: &Store<'_>, stop: &Stop) -> Result<Self> {
         let Rank { rank, count } = place;
-        let joined = Group::join_local(store, rank, count, JOIN, PATIENCE);
+        let joined = Group::join(store, rank, count, JOIN, PATIENCE);
         let group = joined.map_err(|what| match probe() {
             Ok(()) => lost(&what),
             Err(absent) => Failure::machine(absent),
@@ -379,7 +377,7 @@ mod tests {
                 let rank = |rank| {
                     let store = &store;
                     scope.spawn(move || {
-                        let group = Group::join_local(store, rank, ranks, JOIN, JOIN).unwrap();
+                        let group = Group::join(&Store::File(store), rank, ranks, JOIN, JOIN).unwrap();
                         let this = Ranks { group, rank, count: ranks, stop: Stop::new().unwrap().shared() };
                         let nodes = over(this.shards(shards), shards, size, seed, large).into_nodes();
                         let held = |shard: u64| bounds(size, shards, shard as u32).1 > 0;

@@ -28,7 +28,7 @@ use crate::inputs::{folders, open_inputs};
 use crate::memory_limit;
 use crate::probe::libtorch_version;
 use crate::pulse::Pulse;
-use crate::ranks::Ranks;
+use crate::ranks::{Ranks, Store};
 use crate::report::Report;
 use crate::stop::Stop;
 use crate::team;
@@ -59,7 +59,9 @@ pub(crate) fn run(job: PathBuf, attempt: u32) -> u8 {
     let follows = order.rank.is_some_and(|rank| rank.rank > 0);
     let home = if follows { folder.of_rank() } else { folder.clone() };
     // It makes connections, which are not allowed later.
-    let ranks = order.rank.map(|rank| Ranks::join(rank, &home.meeting(attempt), &stop)).transpose();
+    let meeting = home.meeting(attempt);
+    let store = order.meeting.as_ref().map_or(Store::File(&meeting), |place| Store::At(place, attempt));
+    let ranks = order.rank.map(|rank| Ranks::join(rank, &store, &stop)).transpose();
     let opened = Opened { cuda: open_cuda(&order), inputs: open_inputs(&order), ranks };
     let also = follows.then(|| home.path());
     confine(&folder, also, &order, &folders(&opened.inputs));

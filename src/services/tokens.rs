@@ -105,6 +105,7 @@ impl TokenService for TokenList {
             judge_name("owner", &owner, &mut wrong);
         }
         let role = v1::Role::try_from(role).ok().and_then(|role| Role::try_from(role).ok());
+        let role = role.filter(|role| Role::ALL.contains(role));
         if role.is_none() {
             wrong.add("role", "is missing; ROLE_VIEWER, ROLE_SUBMITTER or ROLE_ADMIN is right");
         }

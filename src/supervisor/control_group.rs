@@ -131,6 +131,15 @@ impl Group {
         OpenOptions::new().write(true).open(self.0.join("cgroup.procs"))
     }
 
+    /// Its processes that the kernel has killed because memory ran out; None where it does not tell.
+    pub(super) fn kills(&self) -> Option<u64> {
+        let count = |file: &str| {
+            let text = fs::read_to_string(self.0.join(file)).ok()?;
+            text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+        };
+        count("memory.events").or_else(|| count("memory.oom_control"))
+    }
+
     /// Removes it once it is empty.
     pub(super) fn remove(&self) {
         let begun = Instant::now();

@@ -25,7 +25,7 @@ impl Silence {
         Duration::from_millis(self.0.load(Ordering::Relaxed))
     }
 
-    fn set(&self, silence: Duration) {
+    pub(super) fn set(&self, silence: Duration) {
         self.0.store(u64::try_from(silence.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 }

@@ -94,7 +94,8 @@ fn cause(mut ends: Vec<(u32, RunnerNews)>) -> Option<RunnerNews> {
         _ => None,
     };
     // Nobody saw how the others ended where the machine went down.
-    let is_known = |(_, news): &(u32, RunnerNews)| !matches!(news, RunnerNews::Ended { exit: Exit::Unknown, .. });
+    let is_known =
+        |(_, news): &(u32, RunnerNews)| !matches!(news, RunnerNews::Ended { exit: Exit::Unknown, fault: None, .. });
     let found = ends.iter().position(|end| is_cause(end) && is_known(end));
     let found = found.or(first.filter(|first| is_cause(&ends[*first]))).or_else(|| ends.iter().position(is_cause));
     // Data that are bad are so for all: the first speaks for the job.

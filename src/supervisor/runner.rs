@@ -1,6 +1,7 @@
 //! One runner from its start, or from where we find it, to its end. All knowledge of it comes from
 //! the job's folder and the locks there, also where another daemon started it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::process::Child;
@@ -16,10 +17,11 @@ use super::{Fault, FaultKind, RunnerEvent, RunnerNews, Supervisor, log, shim};
 use crate::job::JobId;
 use crate::job::end::{EXIT_MACHINE, EXIT_STORAGE, Exit};
 use crate::journal::{JobFolder, Signature};
+use crate::launches::Launch;
 use crate::shortage::is_shortage;
 
 /// The journal is looked at this often.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Reads of an unreadable journal after its runner has ended.
 const LAST_LOOKS: u32 = 10;
 /// Time until an undetermined question is asked again.
@@ -37,6 +39,10 @@ pub struct RunnerHandle {
 }
 
 impl RunnerHandle {
+    pub(super) fn new(stop: watch::Sender<Stop>, silence: Silence) -> Self {
+        Self { stop, silence }
+    }
+
     /// Asks the runner to end: SIGTERM now, SIGKILL after the grace time. Asking twice is fine.
     pub fn stop(&self) {
         self.ask(Stop::Gently);
@@ -73,6 +79,22 @@ pub(super) struct Charge {
 }
 
 impl Charge {
+    /// That of the first rank, or of a runner that is alone.
+    pub(super) fn new(
+        id: JobId,
+        folder: JobFolder,
+        attempt: u32,
+        asked: watch::Receiver<Stop>,
+        silence: Silence,
+    ) -> Self {
+        Self { id, folder, attempt, rank: 0, asked, silence }
+    }
+
+    /// How it is to end now.
+    pub(super) fn asked(&self) -> Stop {
+        *self.asked.borrow()
+    }
+
     /// That of another rank.
     pub(super) fn of_rank(&self, rank: u32) -> Self {
         Self { folder: self.folder.rank(rank), rank, silence: Silence::default(), ..self.clone() }
@@ -86,6 +108,8 @@ pub(super) enum Origin {
     New(Start),
     /// An earlier daemon has.
     Found,
+    /// An engine does, on other machines.
+    Afar(Arc<Launch>),
 }
 
 impl Supervisor {
@@ -105,7 +129,7 @@ impl Supervisor {
     fn look_after(&self, id: JobId, folder: JobFolder, attempt: u32, origin: Origin, ranks: u32) -> RunnerHandle {
         let (stop, asked) = watch::channel(Stop::No);
         let silence = Silence::default();
-        let charge = Charge { id, folder, attempt, rank: 0, asked, silence: silence.clone() };
+        let charge = Charge::new(id, folder, attempt, asked, silence.clone());
         let (this, stops) = (self.clone(), stop.clone());
         tokio::spawn(async move {
             let id = charge.id.clone();
@@ -115,13 +139,17 @@ impl Supervisor {
             };
             this.tell(&id, news).await;
         });
-        RunnerHandle { stop, silence }
+        RunnerHandle::new(stop, silence)
     }
 
     /// Looks after a runner until its end, whatever becomes of those who do.
     pub(super) async fn see_through(&self, charge: Charge, origin: Origin) -> RunnerNews {
         let (mut origin, mut doubt) = (origin, None);
         loop {
+            let again = match &origin {
+                Origin::New(_) | Origin::Found => Origin::Found,
+                Origin::Afar(launch) => Origin::Afar(launch.clone()),
+            };
             match tokio::spawn(self.clone().supervise(charge.clone(), origin, doubt.take())).await {
                 Ok(news) => return news,
                 // A fault of ours says nothing of the runner, which may well live.
@@ -130,7 +158,7 @@ impl Supervisor {
                     doubt = Some(error.to_string());
                     self.tell(&charge.id, RunnerNews::Doubt(doubt.clone())).await;
                     tokio::time::sleep(ASK_AGAIN).await;
-                    origin = Origin::Found;
+                    origin = again;
                 }
             }
         }
@@ -140,18 +168,26 @@ impl Supervisor {
     async fn supervise(self, charge: Charge, origin: Origin, doubt: Option<String>) -> RunnerNews {
         let Charge { id, folder, attempt, .. } = &charge;
         let mut tail = Tail::new(folder, charge.silence.clone());
-        let child = match origin {
-            Origin::Found => None,
-            Origin::New(start) => self.spawn(&charge, start).map_or_else(
-                // Also then the locks tell whether there is somebody.
-                |fault| {
-                    tail.fault = Some(fault);
-                    None
-                },
-                Some,
+        let (child, launch) = match origin {
+            Origin::Found => (None, None),
+            Origin::Afar(launch) => (None, Some(launch)),
+            Origin::New(start) => (
+                self.spawn(&charge, start).map_or_else(
+                    // Also then the locks tell whether there is somebody.
+                    |fault| {
+                        tail.fault = Some(fault);
+                        None
+                    },
+                    Some,
+                ),
+                None,
             ),
         };
-        let exit = self.follow(&charge, child, &mut tail, doubt).await.unwrap_or_else(|fault| {
+        let followed = match &launch {
+            Some(launch) => self.follow_afar(&charge, launch, &mut tail, doubt).await,
+            None => self.follow(&charge, child, &mut tail, doubt).await,
+        };
+        let exit = followed.unwrap_or_else(|fault| {
             tail.fault.get_or_insert(fault);
             Exit::Unknown
         });
@@ -171,7 +207,7 @@ impl Supervisor {
         let said = tail.ended(attempt);
         let mut fault = tail.fault.or(tail.trouble);
         // A runner that lacked something while it loaded.
-        if exit == Exit::Code(EXIT_MACHINE) {
+        if exit == Exit::Code(EXIT_MACHINE) && launch.is_none() {
             fault.get_or_insert(Fault { kind: FaultKind::Machine, words: String::new() });
         }
         // A shim that could not start its runner, or that runner, has said why there.
@@ -185,7 +221,7 @@ impl Supervisor {
 
     /// Tells why something cannot be told of the runner, or that it can, where that is not what was
     /// told before.
-    async fn settle(&self, id: &JobId, told: &mut Option<String>, why: Option<String>) {
+    pub(super) async fn settle(&self, id: &JobId, told: &mut Option<String>, why: Option<String>) {
         if why == *told {
             return;
         }

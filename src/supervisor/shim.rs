@@ -177,7 +177,6 @@ fn begin(arguments: &ShimArguments) -> Result<Option<Begun>, NotBegun> {
     nix::sys::prctl::set_no_new_privs()?;
     let room = ExitRoom::take(&folder)?;
     nix::sys::prctl::set_child_subreaper(true)?;
-    let kills_before = memory_kills();
     let log = Log::open(&folder.log(), arguments.log_max_bytes);
     let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     set_nonblocking(&reader)?;
@@ -187,6 +186,7 @@ fn begin(arguments: &ShimArguments) -> Result<Option<Begun>, NotBegun> {
         Group::make(path, bytes).map_err(failed)
     };
     let group = group.map(grouped).transpose().map_err(NotBegun::Runner)?;
+    let kills_before = kills(group.as_ref());
     let child = start(arguments, writer, group.as_ref()).inspect_err(|_| group.iter().for_each(Group::remove));
     let child = child.map_err(NotBegun::Runner)?;
     let shim = Shim { pid: Pid::from_raw(child.id() as i32), signals, output: Some(reader), was_killed: false };
@@ -203,7 +203,7 @@ impl Begun {
         shim.follow(arguments, &held, &mut log)?;
         fault::point("runner-ended");
         let mut exit = shim.bury(&mut log)?;
-        if exit == Exit::Signal(nix::libc::SIGKILL) && !shim.was_killed && memory_kills() > kills_before {
+        if exit == Exit::Signal(nix::libc::SIGKILL) && !shim.was_killed && kills(group.as_ref()) > kills_before {
             exit = Exit::OutOfMemory;
         }
         group.iter().for_each(Group::remove);
@@ -341,6 +341,12 @@ impl Shim {
         while passing(self.drain(log))?.unwrap_or(true) && begun.elapsed() < REAP_LIMIT {}
         Ok(exit)
     }
+}
+
+/// Processes that the kernel has killed because memory ran out, in the group of the runner where it
+/// has one.
+fn kills(group: Option<&Group>) -> u64 {
+    group.and_then(Group::kills).unwrap_or_else(memory_kills)
 }
 
 /// The signals that mean something to us, as a descriptor. They are blocked for us; our children

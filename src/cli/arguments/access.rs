@@ -6,23 +6,23 @@ use clap::{Args, Subcommand, ValueEnum};
 
 /// Where torchd is, and how it knows the caller.
 #[derive(Debug, Args)]
-pub(in crate::cli) struct AccessArguments {
+pub(crate) struct AccessArguments {
     /// Address of torchd: host:port, https://host:port, or unix: and a path. Without it the Unix
     /// socket of the user's own torchd, that of the machine's, and 127.0.0.1:7080 are tried in turn
     #[arg(long, global = true, env = "TORCHD_SERVER")]
-    pub(in crate::cli) server: Option<String>,
+    pub(crate) server: Option<String>,
     /// File with the token of the caller; TORCHD_TOKEN may hold the token itself
     #[arg(long, global = true, env = "TORCHD_TOKEN_FILE", value_name = "FILE")]
-    pub(in crate::cli) token_file: Option<PathBuf>,
+    pub(crate) token_file: Option<PathBuf>,
     /// Certificates in PEM that sign the server's, in place of the system's
     #[arg(long, global = true, env = "TORCHD_CA_FILE", value_name = "FILE")]
-    pub(in crate::cli) ca: Option<PathBuf>,
+    pub(crate) ca: Option<PathBuf>,
     /// Certificate of the caller in PEM, which goes with --key
     #[arg(long, global = true, env = "TORCHD_CERT_FILE", value_name = "FILE")]
-    pub(in crate::cli) cert: Option<PathBuf>,
+    pub(crate) cert: Option<PathBuf>,
     /// Private key of that certificate, in PEM
     #[arg(long, global = true, env = "TORCHD_KEY_FILE", value_name = "FILE")]
-    pub(in crate::cli) key: Option<PathBuf>,
+    pub(crate) key: Option<PathBuf>,
 }
 
 /// The commands about tokens.

@@ -19,7 +19,7 @@ const OF_MACHINE: &str = "/var/lib/torchd/token";
 
 /// A token that each call gets, if there is one.
 #[derive(Clone, Default)]
-pub(in crate::cli) struct Token(Option<MetadataValue<Ascii>>);
+pub(crate) struct Token(Option<MetadataValue<Ascii>>);
 
 impl Interceptor for Token {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {

@@ -8,8 +8,8 @@ use super::labels::{LONGEST_NAME, judge_labels, judge_name};
 use super::recipe::Recipe;
 use super::training::Training;
 use super::{
-    Data, Demands, Loss, Metric, Mode, Model, ModelWork, Optimizer, Program, Resources, Schedule, Spec, WarmStart,
-    Work, applied, capture, layout,
+    Data, Demands, Loss, Metric, Mode, Model, ModelWork, Optimizer, Program, Resources, Scale, Schedule, Spec,
+    WarmStart, Work, applied, capture, layout,
 };
 use crate::job::length::Length;
 use crate::job::retention::Checkpoints;
@@ -79,10 +79,13 @@ pub fn read(message: &v1::JobSpec) -> Reading {
         wrong.add("on_storage_failure", format!("is {}; pause or fail is right", message.on_storage_failure));
     }
     let resources = Resources::read(message.resources.as_ref(), model.is_some(), &mut wrong);
-    let work = work.map(|work| in_ranks(work, resources, &mut wrong));
+    let scale = Scale::read(message, resources, &mut wrong);
+    let ranks =
+        scale.map_or(("resources.ranks", resources.rank_count()), |scale| ("scale.world_size", scale.world_size));
+    let work = work.map(|work| in_ranks(work, ranks, &mut wrong));
     let mut model = model;
-    if let Some(reading) = model.as_mut().filter(|_| resources.rank_count() > 1) {
-        reading.demands.recipe.shards.get_or_insert(resources.rank_count());
+    if let Some(reading) = model.as_mut().filter(|_| ranks.1 > 1) {
+        reading.demands.recipe.shards.get_or_insert(ranks.1);
     }
     judge_labels(&message.labels, &mut wrong);
     let max_duration = read_max_duration(message.max_duration.as_ref(), &mut wrong);
@@ -95,6 +98,7 @@ pub fn read(message: &v1::JobSpec) -> Reading {
         },
         work,
         resources,
+        scale,
         max_duration,
         labels: message.labels.clone(),
         retry,
@@ -108,27 +112,27 @@ pub fn read(message: &v1::JobSpec) -> Reading {
 }
 
 /// The work of several ranks, whose shards they compute.
-fn in_ranks(work: Work, resources: Resources, wrong: &mut Violations) -> Work {
-    let ranks = resources.rank_count();
+/// `field` says how many there are.
+fn in_ranks(work: Work, (field, ranks): (&str, u32), wrong: &mut Violations) -> Work {
     let Work::Model(mut work) = work else { return work };
     if ranks == 1 {
         return Work::Model(work);
     }
     if work.mode != Mode::Train {
-        wrong.add("resources.ranks", format!("is {ranks}, and several ranks do nothing but train: leave mode out"));
+        wrong.add(field, format!("is {ranks}, and several ranks do nothing but train: leave mode out"));
     }
     if work.recipe.accumulate_steps > 1 && work.recipe.shards.is_none() {
         let what = format!("is {ranks} beside training.accumulate_steps; training.shards saves as much memory");
-        wrong.add("resources.ranks", what);
+        wrong.add(field, what);
     }
     let shards = *work.recipe.shards.get_or_insert(ranks);
     if !shards.is_multiple_of(ranks) {
         let what = format!("is {ranks}, which does not divide training.shards, {shards}");
-        wrong.add("resources.ranks", what);
+        wrong.add(field, what);
     }
     if shards > work.batch_size && ranks == shards {
         let what = format!("is {ranks}, and training.batch_size is {}: each needs an example", work.batch_size);
-        wrong.add("resources.ranks", what);
+        wrong.add(field, what);
     }
     Work::Model(work)
 }

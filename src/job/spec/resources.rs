@@ -25,7 +25,7 @@ pub struct Resources {
 }
 
 /// The most ranks of a job.
-const MOST_RANKS: u32 = 64;
+pub(super) const MOST_RANKS: u32 = 64;
 
 /// Where to compute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use libloading::os::unix;
 use tch::Tensor;
+use torchd::job::order::Meeting;
 
 use crate::library::{Wanted, told};
 
@@ -19,12 +20,33 @@ struct Joined {
 }
 
 type Rows = *const c_longlong;
+type JoinAt = unsafe extern "C" fn(
+    *const c_char,
+    c_int,
+    c_int,
+    *const c_char,
+    *const c_char,
+    *const c_char,
+    c_int,
+    c_int,
+    c_longlong,
+    c_longlong,
+) -> *mut Joined;
+
+/// Where ranks find each other.
+pub(crate) enum Store<'a> {
+    /// On one machine, by a file that none has used before.
+    File(&'a Path),
+    /// On several, in a place that other attempts may have used.
+    At(&'a Meeting, u32),
+}
 
 /// Its functions.
 #[derive(Debug, Clone, Copy)]
 struct Functions {
     error: unsafe extern "C" fn() -> *const c_char,
     join_local: unsafe extern "C" fn(*const c_char, c_int, c_int, c_longlong, c_longlong) -> *mut Joined,
+    join_at: JoinAt,
     spread: unsafe extern "C" fn(*mut Joined, *mut c_void, c_int) -> c_int,
     gather: unsafe extern "C" fn(*mut Joined, *mut c_void, *mut c_void) -> c_int,
     exchange: unsafe extern "C" fn(*mut Joined, *mut c_void, Rows, *mut c_void, Rows) -> c_int,
@@ -56,6 +78,7 @@ impl Functions {
             Ok(Self {
                 error: *library.get(b"torchd_ranks_error\0")?,
                 join_local: *library.get(b"torchd_ranks_join_local\0")?,
+                join_at: *library.get(b"torchd_ranks_join_at\0")?,
                 spread: *library.get(b"torchd_ranks_spread\0")?,
                 gather: *library.get(b"torchd_ranks_gather\0")?,
                 exchange: *library.get(b"torchd_ranks_exchange\0")?,
@@ -65,12 +88,12 @@ impl Functions {
 }
 
 impl Group {
-    /// Joins the ranks of this machine by a file that none has used before.
+    /// Joins the ranks of an attempt.
     ///
     /// # Errors
     /// Why that cannot be, in words.
-    pub(super) fn join_local(
-        store: &Path,
+    pub(super) fn join(
+        store: &Store<'_>,
         rank: u32,
         count: u32,
         join: Duration,
@@ -78,12 +101,38 @@ impl Group {
     ) -> Result<Self, String> {
         // SAFETY: the signatures are those of `ranks.h`, and it is never closed.
         let functions = WANTED.open(|library| unsafe { Functions::of(library) })?;
-        let path = CString::new(store.as_os_str().as_encoded_bytes()).map_err(|error| error.to_string())?;
+        let text = |bytes: &[u8]| CString::new(bytes).map_err(|error| error.to_string());
         let milliseconds = |time: Duration| c_longlong::try_from(time.as_millis()).unwrap_or(c_longlong::MAX);
         let number = |of: u32| c_int::try_from(of).unwrap_or(c_int::MAX);
         let (join, timeout) = (milliseconds(join), milliseconds(timeout));
-        // SAFETY: the path ends with a null byte; it returns a group, or null.
-        let joined = unsafe { (functions.join_local)(path.as_ptr(), number(rank), number(count), join, timeout) };
+        let (rank, count) = (number(rank), number(count));
+        let joined = match store {
+            Store::File(path) => {
+                let path = text(path.as_os_str().as_encoded_bytes())?;
+                // SAFETY: the path ends with a null byte; it returns a group, or null.
+                unsafe { (functions.join_local)(path.as_ptr(), rank, count, join, timeout) }
+            }
+            Store::At(Meeting { host, port, serves, address, interface }, attempt) => {
+                let (host, address) = (text(host.as_bytes())?, text(address.as_bytes())?);
+                let interface = text(interface.as_deref().unwrap_or_default().as_bytes())?;
+                let prefix = text(format!("torchd/{attempt}").as_bytes())?;
+                // SAFETY: as above.
+                unsafe {
+                    (functions.join_at)(
+                        host.as_ptr(),
+                        (*port).into(),
+                        (*serves).into(),
+                        prefix.as_ptr(),
+                        address.as_ptr(),
+                        interface.as_ptr(),
+                        rank,
+                        count,
+                        join,
+                        timeout,
+                    )
+                }
+            }
+        };
         let joined = NonNull::new(joined);
         joined.map(|joined| Self { functions, joined }).ok_or_else(|| failure(functions))
     }

@@ -1,4 +1,4 @@
-// c10d behind the C interface of ranks.h: a FileStore, and gloo for tensors of the CPU.
+// c10d behind the C interface of ranks.h: a FileStore or a TCPStore, and gloo for tensors of the CPU.
 //
 // Nothing is linked: the symbols are those of libtorch_cpu.so, which the runner has loaded. Of gloo
 // the headers name the options; its code is in libtorch.
@@ -10,6 +10,7 @@
 #include <torch/csrc/distributed/c10d/FileStore.hpp>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
 #include <torch/headeronly/version.h>
 
 #include <chrono>
@@ -18,6 +19,8 @@
 
 struct torchd_ranks {
   int count;
+  // The first rank may serve the others, which are at the same place.
+  c10::intrusive_ptr<c10d::Store> store;
   c10::intrusive_ptr<c10d::ProcessGroupGloo> group;
 };
 
@@ -26,6 +29,16 @@ namespace {
 at::Tensor &as_tensor(void *pointer) { return *static_cast<at::Tensor *>(pointer); }
 
 std::vector<int64_t> rows(const long long *list, int count) { return {list, list + count}; }
+
+torchd_ranks *join(const c10::intrusive_ptr<c10d::Store> &store, std::shared_ptr<gloo::transport::Device> device,
+                   int rank, int count, long long join_ms, long long timeout_ms) {
+  const auto options = c10d::ProcessGroupGloo::Options::create(std::chrono::milliseconds(join_ms));
+  options->devices.push_back(std::move(device));
+  options->threads = 1;
+  auto group = c10::make_intrusive<c10d::ProcessGroupGloo>(store, rank, count, options);
+  group->setTimeout(std::chrono::milliseconds(timeout_ms));
+  return new torchd_ranks{count, store, std::move(group)};
+}
 
 } // namespace
 
@@ -38,13 +51,27 @@ torchd_ranks *torchd_ranks_join_local(const char *store, int rank, int count, lo
   guarded([&] {
     const auto file = c10::make_intrusive<c10d::FileStore>(store, count);
     file->setTimeout(std::chrono::milliseconds(join_ms));
-    const auto options = c10d::ProcessGroupGloo::Options::create(std::chrono::milliseconds(join_ms));
     // Not lazily: the runner may not connect after it is confined.
-    options->devices.push_back(c10d::ProcessGroupGloo::createDeviceForHostname("127.0.0.1", false));
-    options->threads = 1;
-    auto group = c10::make_intrusive<c10d::ProcessGroupGloo>(file, rank, count, options);
-    group->setTimeout(std::chrono::milliseconds(timeout_ms));
-    joined = new torchd_ranks{count, std::move(group)};
+    auto device = c10d::ProcessGroupGloo::createDeviceForHostname("127.0.0.1", false);
+    joined = join(file, std::move(device), rank, count, join_ms, timeout_ms);
+  });
+  return joined;
+}
+
+torchd_ranks *torchd_ranks_join_at(const char *host, int port, int serves, const char *prefix, const char *address,
+                                   const char *interface, int rank, int count, long long join_ms, long long timeout_ms) {
+  torchd_ranks *joined = nullptr;
+  guarded([&] {
+    c10d::TCPStoreOptions options;
+    options.port = static_cast<std::uint16_t>(port);
+    options.isServer = serves != 0;
+    options.waitWorkers = false;
+    options.timeout = std::chrono::milliseconds(join_ms);
+    const auto store = c10::make_intrusive<c10d::TCPStore>(host, options);
+    const auto named = c10::make_intrusive<c10d::PrefixStore>(prefix, store);
+    auto device = *interface ? c10d::ProcessGroupGloo::createDeviceForInterface(interface, false)
+                             : c10d::ProcessGroupGloo::createDeviceForHostname(address, false);
+    joined = join(named, std::move(device), rank, count, join_ms, timeout_ms);
   });
   return joined;
 }

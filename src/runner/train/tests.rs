@@ -66,6 +66,7 @@ pub(super) fn order(train: Files, validation: Option<Files>) -> Order {
     Order {
         attempt: 1,
         rank: None,
+        meeting: None,
         lease: Lease { device: LeasedDevice::Cpu, cpu_threads: 1, gpu: None },
         inputs: DataInputs { train, validation, outline: None, memory_bytes: None }.into(),
         nvml_library: None,

@@ -1,0 +1,393 @@
+//! Launches: the ranks of a job on other machines.
+//!
+//! An engine, such as Spark, places the ranks; torchd keeps the job. A launcher runs where the
+//! engine's session is: it attaches, is given launches, and has the engine start an outpost for each
+//! rank. An outpost joins with the token of the launch, runs the rank, and brings home what that
+//! writes. Each rank holds a lease, which its outpost renews; one that is not heard for so long is
+//! given up.
+//!
+//! `launch.json` in the job's folder lets the next daemon go on with a launch.
+
+mod error;
+mod incoming;
+mod launch;
+mod put;
+mod record;
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::{mpsc, watch};
+
+use crate::access::LaunchTokens;
+use crate::job::JobId;
+use crate::job::spec::Engine;
+use crate::journal::JobFolder;
+pub use error::LaunchError;
+pub use incoming::Piece;
+pub use launch::{Join, Launch, Limits, RankState, Trouble, Wish};
+pub use put::{Put, PutFile, PutPlan};
+use record::Record;
+
+/// The version that daemon and outposts have to share.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Orders that wait for a launcher that does not take them.
+const MOST_ORDERS: usize = 1024;
+
+/// All launchers and launches; cheap to clone.
+#[derive(Clone)]
+pub struct Launches {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    limits: Limits,
+    tokens: LaunchTokens,
+    state: Mutex<State>,
+    /// Counts what may let a job begin.
+    changes: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct State {
+    launchers: HashMap<LauncherKey, Attached>,
+    launches: HashMap<JobId, Given>,
+    last_serial: u64,
+}
+
+/// A launcher: its owner, and its name among those of the owner.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct LauncherKey {
+    /// The owner.
+    pub owner: Arc<str>,
+    /// The name.
+    pub name: Arc<str>,
+}
+
+/// A launcher as it offers itself.
+#[derive(Debug, Clone)]
+pub struct Offer {
+    /// Its name and owner.
+    pub key: LauncherKey,
+    /// It takes jobs of all owners.
+    pub is_for_all: bool,
+    /// Its engine.
+    pub engine: Engine,
+    /// Ranks that the engine has room for at once.
+    pub slots: u32,
+}
+
+struct Attached {
+    offer: Offer,
+    serial: u64,
+    orders: mpsc::Sender<LauncherOrder>,
+}
+
+/// A launch, and its launcher's part in it.
+struct Given {
+    launch: Arc<Launch>,
+    /// All ranks have ended; the launcher has not told yet that its engine has.
+    is_over: bool,
+}
+
+/// An order to a launcher.
+pub enum LauncherOrder {
+    /// Start this.
+    Launch {
+        /// The launch.
+        launch: Arc<Launch>,
+        /// The secret of its token.
+        token: String,
+    },
+    /// End whatever is left of this.
+    Stop {
+        /// The job.
+        job: JobId,
+        /// The attempt.
+        attempt: u32,
+    },
+}
+
+/// The orders to a launcher, until it is dropped.
+pub struct Attachment {
+    launches: Launches,
+    key: LauncherKey,
+    serial: u64,
+    orders: mpsc::Receiver<LauncherOrder>,
+}
+
+/// A launcher that has room for a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    launcher: LauncherKey,
+    engine: Engine,
+    /// How many ranks the attempt has.
+    pub world_size: u32,
+}
+
+/// An attempt that is to be launched.
+pub struct Beginning {
+    /// The job.
+    pub job: JobId,
+    /// Its folder.
+    pub folder: JobFolder,
+    /// The attempt.
+    pub attempt: u32,
+    /// The launcher.
+    pub place: Place,
+    /// All ranks have to join within this time.
+    pub join_timeout: Duration,
+    /// Threads of computation of each rank.
+    pub cpu_threads: u32,
+    /// The memory that a runner may take, in bytes; None for no limit.
+    pub memory_limit_bytes: Option<u64>,
+}
+
+/// A launcher that is attached, for people.
+#[derive(Debug, Clone)]
+pub struct LauncherView {
+    /// As it offered itself.
+    pub offer: Offer,
+    /// Slots that launches take.
+    pub taken: u32,
+}
+
+impl Launches {
+    /// None yet. `tokens` are told of theirs.
+    pub fn new(limits: Limits, tokens: LaunchTokens) -> Self {
+        let (state, changes) = (Mutex::default(), watch::channel(0).0);
+        Self { shared: Arc::new(Shared { limits, tokens, state, changes }) }
+    }
+
+    /// Counts what may let a job begin: launchers that come, and slots that become free.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.changes.subscribe()
+    }
+
+    /// Attaches a launcher. One of the same name loses its place. `running` are the launches that it
+    /// has of before: orders to end those that are over follow at once.
+    pub fn attach(&self, offer: Offer, running: Vec<(JobId, u32)>) -> Attachment {
+        let (sender, orders) = mpsc::channel(MOST_ORDERS);
+        let key = offer.key.clone();
+        let mut state = self.state();
+        state.last_serial += 1;
+        let serial = state.last_serial;
+        for (job, attempt) in running {
+            let is_known =
+                state.launches.get(&job).is_some_and(|given| given.launch.attempt() == attempt && !given.is_over);
+            if !is_known {
+                let _ = sender.try_send(LauncherOrder::Stop { job, attempt });
+            }
+        }
+        for given in state.launches.values().filter(|given| *given.launch.launcher() == key) {
+            given.launch.note_launcher(true);
+        }
+        tracing::info!(owner = %key.owner, launcher = %key.name, engine = %offer.engine, slots = offer.slots, "a launcher is attached");
+        state.launchers.insert(key.clone(), Attached { offer, serial, orders: sender });
+        drop(state);
+        self.tell_change();
+        Attachment { launches: self.clone(), key, serial, orders }
+    }
+
+    /// The launchers that are attached, by owner and name.
+    pub fn launchers(&self) -> Vec<LauncherView> {
+        let state = self.state();
+        let view = |attached: &Attached| LauncherView {
+            offer: attached.offer.clone(),
+            taken: state.taken(&attached.offer.key),
+        };
+        let mut all: Vec<_> = state.launchers.values().map(view).collect();
+        all.sort_by(|one, other| {
+            let key = |view: &LauncherView| (view.offer.key.owner.clone(), view.offer.key.name.clone());
+            key(one).cmp(&key(other))
+        });
+        all
+    }
+
+    /// Finds room for a job of that owner with one of these numbers of ranks, the most wished first.
+    ///
+    /// # Errors
+    /// Why there is none now, in words.
+    pub fn find_place(
+        &self,
+        owner: &str,
+        engine: Engine,
+        mut sizes: impl Iterator<Item = u32> + Clone,
+    ) -> Result<Place, String> {
+        let state = self.state();
+        let serves = |attached: &&Attached| {
+            let offer = &attached.offer;
+            offer.engine == engine && (offer.is_for_all || *offer.key.owner == *owner)
+        };
+        let fitting: Vec<_> = state.launchers.values().filter(serves).map(|attached| &attached.offer).collect();
+        let free = |offer: &Offer| offer.slots.saturating_sub(state.taken(&offer.key));
+        let least = sizes.clone().min().unwrap_or(1);
+        let found = sizes.find_map(|size| {
+            let with_room = fitting.iter().filter(|offer| free(offer) >= size);
+            // The tightest, so that others stay free for larger jobs.
+            with_room.min_by_key(|offer| (free(offer), offer.key.name.clone())).map(|offer| Place {
+                launcher: offer.key.clone(),
+                engine,
+                world_size: size,
+            })
+        });
+        found.ok_or_else(|| match fitting.iter().map(|offer| (free(offer), offer.slots)).max() {
+            None => format!("no launcher of {engine} is attached for {owner}; {}", how_to_attach(engine)),
+            Some((free, slots)) => {
+                format!("needs {least} slots of {engine}; of its launchers' slots at most {free} of {slots} are free")
+            }
+        })
+    }
+
+    /// Begins a launch: writes it down, and orders it from its launcher. Blocks.
+    ///
+    /// # Errors
+    /// The job's folder cannot be written.
+    pub fn begin(&self, beginning: Beginning) -> io::Result<Arc<Launch>> {
+        let Beginning { job, folder, attempt, place, join_timeout, cpu_threads, memory_limit_bytes } = beginning;
+        let (secret, token_sha256) = self.shared.tokens.make(job.as_str(), attempt)?;
+        let record = Record::new(&folder, attempt, place, token_sha256, join_timeout, cpu_threads, memory_limit_bytes)?;
+        record.write(&folder)?;
+        let launch = Arc::new(Launch::new(job.clone(), folder, record, self.shared.limits));
+        let mut state = self.state();
+        state.launches.insert(job, Given { launch: launch.clone(), is_over: false });
+        let order = LauncherOrder::Launch { launch: launch.clone(), token: secret.reveal().to_owned() };
+        let is_sent =
+            state.launchers.get(launch.launcher()).is_some_and(|attached| attached.orders.try_send(order).is_ok());
+        if !is_sent {
+            launch.note_launcher(false);
+            launch.end_by_engine("its launcher left before it was given the launch".to_owned());
+        }
+        Ok(launch)
+    }
+
+    /// Goes on with a launch that an earlier daemon has begun; None where there is none. Blocks.
+    ///
+    /// # Errors
+    /// `launch.json` cannot be read.
+    pub fn adopt(&self, job: &JobId, folder: &JobFolder, attempt: u32) -> io::Result<Option<Arc<Launch>>> {
+        let record = Record::read(folder)?.filter(|record| record.attempt == attempt);
+        let Some(record) = record else { return Ok(None) };
+        if !self.shared.tokens.take(job.as_str(), attempt, &record.token_sha256) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "launch.json has no hash of a token"));
+        }
+        let launch = Arc::new(Launch::adopted(job.clone(), folder.clone(), record, self.shared.limits));
+        let mut state = self.state();
+        let is_attached = state.launchers.contains_key(launch.launcher());
+        launch.note_launcher(is_attached);
+        state.launches.insert(job.clone(), Given { launch: launch.clone(), is_over: false });
+        Ok(Some(launch))
+    }
+
+    /// All ranks of a launch have ended: its token ends too, and its launcher ends what is left.
+    pub fn finish(&self, launch: &Launch) {
+        self.shared.tokens.end(launch.job().as_str());
+        let mut state = self.state();
+        let State { launchers, launches, .. } = &mut *state;
+        let Some(given) = launches.get_mut(launch.job()).filter(|given| given.launch.attempt() == launch.attempt())
+        else {
+            return;
+        };
+        given.is_over = true;
+        let order = LauncherOrder::Stop { job: launch.job().clone(), attempt: launch.attempt() };
+        let is_told = launchers.get(launch.launcher()).is_some_and(|attached| attached.orders.try_send(order).is_ok());
+        if !is_told || launch.has_engine_ended() {
+            launches.remove(launch.job());
+        }
+        drop(state);
+        self.tell_change();
+    }
+
+    /// The engine of a launcher has ended a launch; whether there is such a launch.
+    pub fn engine_ended(&self, launcher: &LauncherKey, job: &JobId, attempt: u32, message: String) -> bool {
+        let mut state = self.state();
+        let is_it = |given: &&Given| given.launch.attempt() == attempt && given.launch.launcher() == launcher;
+        let Some(given) = state.launches.get(job).filter(is_it) else { return false };
+        given.launch.end_by_engine(message);
+        if given.is_over {
+            state.launches.remove(job);
+        }
+        drop(state);
+        self.tell_change();
+        true
+    }
+
+    /// The launch of an attempt that is not over.
+    pub fn of(&self, job: &str, attempt: u32) -> Option<Arc<Launch>> {
+        let job = job.parse::<JobId>().ok()?;
+        let state = self.state();
+        let given = state.launches.get(&job).filter(|given| given.launch.attempt() == attempt && !given.is_over)?;
+        Some(given.launch.clone())
+    }
+
+    /// How long a rank is waited for that is not heard.
+    pub fn limits(&self) -> Limits {
+        self.shared.limits
+    }
+
+    fn detach(&self, key: &LauncherKey, serial: u64) {
+        let mut state = self.state();
+        if state.launchers.get(key).is_none_or(|attached| attached.serial != serial) {
+            return;
+        }
+        state.launchers.remove(key);
+        tracing::info!(owner = %key.owner, launcher = %key.name, "a launcher has left");
+        // Nobody will tell of these.
+        state.launches.retain(|_, given| !(given.is_over && given.launch.launcher() == key));
+        for given in state.launches.values().filter(|given| given.launch.launcher() == key) {
+            given.launch.note_launcher(false);
+        }
+        drop(state);
+        self.tell_change();
+    }
+
+    fn tell_change(&self) {
+        self.shared.changes.send_modify(|count| *count += 1);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Slots of a launcher that launches take.
+    fn taken(&self, key: &LauncherKey) -> u32 {
+        let theirs = self.launches.values().filter(|given| given.launch.launcher() == key);
+        theirs.map(|given| given.launch.world_size()).sum()
+    }
+}
+
+impl Attachment {
+    /// The next order; None where another launcher has taken the place.
+    pub async fn next(&mut self) -> Option<LauncherOrder> {
+        self.orders.recv().await
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        self.launches.detach(&self.key, self.serial);
+    }
+}
+
+/// The way to have a launcher, in words.
+fn how_to_attach(engine: Engine) -> &'static str {
+    match engine {
+        Engine::Spark => "torchd.spark.attach(spark) attaches one",
+        Engine::Torchrun => "`python -m torchd launch --torchrun` attaches one",
+    }
+}
+
+/// The time since then; none where the clock went back.
+fn since(time: SystemTime) -> Duration {
+    time.elapsed().unwrap_or_default()
+}
+
+/// That long ago, as far as this clock goes back.
+fn before(now: Instant, ago: Duration) -> Instant {
+    now.checked_sub(ago).unwrap_or(now)
+}

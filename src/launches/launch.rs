@@ -1,0 +1,315 @@
+//! A launch: its ranks, who runs them, and whether they are heard.
+
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::record::Record;
+use super::{LaunchError, LauncherKey, VERSION, before, since};
+use crate::job::JobId;
+use crate::job::end::Exit;
+use crate::journal::JobFolder;
+
+/// The limits of launches.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// A rank that is not heard for so long is given up.
+    pub lease: Duration,
+    /// A rank stops by itself after so long without a daemon.
+    pub orphan_timeout: Duration,
+    /// From asking a runner to stop to killing it.
+    pub stop_grace: Duration,
+    /// Limit of a rank's log, in bytes.
+    pub log_max_bytes: u64,
+    /// Ranks may speak to each other over other addresses than loopback, in clear.
+    pub may_leave_machine: bool,
+    /// The group may read event files and results.
+    pub group_reads: bool,
+}
+
+/// The wish for a rank. A later one is stronger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wish {
+    /// It goes on.
+    GoOn,
+    /// It checkpoints and stops.
+    Stop,
+    /// It ends at once.
+    Kill,
+}
+
+/// A rank as far as it is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RankState {
+    /// It has not joined.
+    Waits,
+    /// It has joined, and is heard.
+    Runs,
+    /// It has ended: how, and why nothing ran or it was given up.
+    Over(Exit, Option<Trouble>),
+}
+
+/// Why a rank did not run, or not to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trouble {
+    /// It has not run, for this reason.
+    NotStarted(String),
+    /// It is not heard any more.
+    Lost(String),
+}
+
+/// An outpost that takes the place of a rank.
+#[derive(Debug, Clone)]
+pub struct Join {
+    /// The rank.
+    pub rank: u32,
+    /// A number of its own.
+    pub outpost: u64,
+    /// As many ranks as the engine has started.
+    pub world_size: u32,
+    /// Its version.
+    pub version: String,
+    /// Its host, for people.
+    pub host: String,
+}
+
+/// An attempt whose ranks run on other machines.
+pub struct Launch {
+    job: JobId,
+    pub(super) folder: JobFolder,
+    pub(super) limits: Limits,
+    attempt: u32,
+    world_size: u32,
+    launcher: LauncherKey,
+    begun: Instant,
+    join_by: Instant,
+    /// Held while files of the job are written.
+    pub(super) record: Mutex<Record>,
+    parts: Mutex<Parts>,
+}
+
+struct Parts {
+    ranks: Vec<Rank>,
+    /// When the launcher left.
+    launcher_left: Option<Instant>,
+    /// The engine has ended the launch, with these words.
+    engine_ended: Option<String>,
+}
+
+struct Rank {
+    outpost: Option<u64>,
+    host: String,
+    heard: Instant,
+    wish: Wish,
+    end: Option<(Exit, Option<Trouble>)>,
+}
+
+impl Launch {
+    /// One that has been written down.
+    pub(super) fn new(job: JobId, folder: JobFolder, record: Record, limits: Limits) -> Self {
+        let now = Instant::now();
+        let begun = before(now, since(record.began));
+        let rank = || Rank { outpost: None, host: String::new(), heard: now, wish: Wish::GoOn, end: None };
+        let ranks = (0..record.world_size).map(|_| rank()).collect();
+        Self {
+            job,
+            folder,
+            limits,
+            attempt: record.attempt,
+            world_size: record.world_size,
+            launcher: record.launcher(),
+            begun,
+            join_by: begun + record.join_timeout,
+            record: Mutex::new(record),
+            parts: Mutex::new(Parts { ranks, launcher_left: None, engine_ended: None }),
+        }
+    }
+
+    /// One that an earlier daemon has begun: its ranks may have joined, and need time to be heard.
+    pub(super) fn adopted(job: JobId, folder: JobFolder, record: Record, limits: Limits) -> Self {
+        let launch = Self::new(job, folder, record, limits);
+        let join_by = launch.join_by.max(Instant::now() + limits.lease);
+        Self { join_by, ..launch }
+    }
+
+    /// The job.
+    pub fn job(&self) -> &JobId {
+        &self.job
+    }
+
+    /// The attempt.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// How many ranks there are.
+    pub fn world_size(&self) -> u32 {
+        self.world_size
+    }
+
+    /// Its launcher.
+    pub fn launcher(&self) -> &LauncherKey {
+        &self.launcher
+    }
+
+    /// How long ago it began.
+    pub fn age(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// How long ranks have to join.
+    pub fn join_timeout(&self) -> Duration {
+        self.record().join_timeout
+    }
+
+    /// Threads of computation of each rank.
+    pub fn cpu_threads(&self) -> u32 {
+        self.record().cpu_threads
+    }
+
+    /// The memory that a runner may take, in bytes; None for no limit.
+    pub fn memory_limit_bytes(&self) -> Option<u64> {
+        self.record().memory_limit_bytes
+    }
+
+    /// The folder of a rank.
+    pub fn folder_of(&self, rank: u32) -> JobFolder {
+        if rank == 0 { self.folder.clone() } else { self.folder.rank(rank) }
+    }
+
+    /// Takes the place of a rank.
+    ///
+    /// # Errors
+    /// It is another one's, or over, or the engine did not start what was ordered.
+    pub fn join(&self, join: Join) -> Result<(), LaunchError> {
+        let Join { rank, outpost, world_size, version, host } = join;
+        if version != VERSION {
+            return Err(LaunchError::Version { found: version, wanted: VERSION });
+        }
+        if world_size != self.world_size {
+            return Err(LaunchError::WorldSize { found: world_size, wanted: self.world_size });
+        }
+        let mut parts = self.parts();
+        let place = self.check(&mut parts, rank, outpost)?;
+        place.host = host;
+        tracing::info!(job.id = %self.job, attempt = self.attempt, rank, host = %place.host, "a rank has joined");
+        Ok(())
+    }
+
+    /// A call of an outpost: the rank is its own, and its lease begins anew. Returns the wish.
+    ///
+    /// # Errors
+    /// As for [`Launch::join`].
+    pub(super) fn hear(&self, rank: u32, outpost: u64) -> Result<Wish, LaunchError> {
+        let mut parts = self.parts();
+        Ok(self.check(&mut parts, rank, outpost)?.wish)
+    }
+
+    fn check<'a>(&self, parts: &'a mut Parts, rank: u32, outpost: u64) -> Result<&'a mut Rank, LaunchError> {
+        let count = self.world_size;
+        let place = parts.ranks.get_mut(rank as usize).ok_or(LaunchError::NoSuchRank { rank, count })?;
+        if place.end.is_some() {
+            return Err(LaunchError::Over(rank));
+        }
+        // The daemon may be another one than that which it joined.
+        if *place.outpost.get_or_insert(outpost) != outpost {
+            return Err(LaunchError::Taken { rank, host: place.host.clone() });
+        }
+        place.heard = Instant::now();
+        Ok(place)
+    }
+
+    /// The runner of a rank has ended; `fault` tells why nothing could run.
+    ///
+    /// # Errors
+    /// As for [`Launch::join`].
+    pub fn end_rank(&self, rank: u32, outpost: u64, exit: Exit, fault: Option<String>) -> Result<(), LaunchError> {
+        let mut parts = self.parts();
+        let place = self.check(&mut parts, rank, outpost)?;
+        let host = &place.host;
+        place.end = Some((exit, fault.map(|words| Trouble::NotStarted(format!("on {host}: {words}")))));
+        Ok(())
+    }
+
+    /// Wishes something of a rank, where that is stronger than before.
+    pub fn ask(&self, rank: u32, wish: Wish) {
+        if let Some(place) = self.parts().ranks.get_mut(rank as usize) {
+            place.wish = place.wish.max(wish);
+        }
+    }
+
+    /// A rank as far as it is known now. One that is not heard for too long, or does not join, is
+    /// over from here on.
+    pub fn state(&self, rank: u32, now: Instant) -> RankState {
+        let Parts { ranks, launcher_left, engine_ended } = &mut *self.parts();
+        let nobody_came = ranks.iter().all(|rank| rank.outpost.is_none() && rank.end.is_none());
+        let Some(place) = ranks.get_mut(rank as usize) else { return RankState::Over(Exit::Unknown, None) };
+        if let Some((exit, trouble)) = &place.end {
+            return RankState::Over(*exit, trouble.clone());
+        }
+        let lease = self.limits.lease;
+        let trouble = match place.outpost {
+            Some(_) if now.saturating_duration_since(place.heard) > lease => {
+                let lease = humantime::format_duration(lease);
+                Some(Trouble::Lost(format!("it was not heard from {} for {lease}", place.host)))
+            }
+            Some(_) => return RankState::Runs,
+            None if place.wish > Wish::GoOn => None,
+            None => {
+                let left = launcher_left.filter(|left| nobody_came && now.saturating_duration_since(*left) > lease);
+                let why = match engine_ended {
+                    Some(words) if words.is_empty() => "the engine ended before it had joined".to_owned(),
+                    Some(words) => format!("the engine ended before it had joined: {words}"),
+                    None if left.is_some() => "its launcher left before any rank had joined".to_owned(),
+                    None if now >= self.join_by => {
+                        let time = humantime::format_duration(self.record().join_timeout);
+                        format!("it has not joined within scale.join_timeout, {time}")
+                    }
+                    None => return RankState::Waits,
+                };
+                Some(Trouble::NotStarted(why))
+            }
+        };
+        place.end = Some((Exit::Unknown, trouble.clone()));
+        RankState::Over(Exit::Unknown, trouble)
+    }
+
+    /// The launcher is there, or not.
+    pub(super) fn note_launcher(&self, is_there: bool) {
+        let left = &mut self.parts().launcher_left;
+        *left = if is_there { None } else { Some(left.unwrap_or_else(Instant::now)) };
+    }
+
+    /// The engine has ended the launch, with these words.
+    pub(super) fn end_by_engine(&self, words: String) {
+        self.parts().engine_ended.get_or_insert(words);
+    }
+
+    /// Whether the engine has ended the launch.
+    pub(super) fn has_engine_ended(&self) -> bool {
+        self.parts().engine_ended.is_some()
+    }
+
+    /// The ranks that are waited for, in words; None where all have joined.
+    pub fn waits_for(&self) -> Option<String> {
+        let ranks = &self.parts().ranks;
+        let absent = ranks.iter().filter(|rank| rank.outpost.is_none()).count();
+        (absent > 0).then(|| format!("{absent} of {} ranks have not joined yet", self.world_size))
+    }
+
+    /// The bytes of the order of a rank, as the daemon wrote it.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn order(&self, rank: u32) -> io::Result<Vec<u8>> {
+        std::fs::read(self.folder_of(rank).order(self.attempt))
+    }
+
+    pub(super) fn record(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn parts(&self) -> MutexGuard<'_, Parts> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,210 @@
+//! Files that a rank brings whole: a checkpoint, or results. They come aside, are held against their
+//! checksums, and get their names once the disk has them.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::LaunchError;
+use super::launch::Launch;
+use crate::beneath::remove_tree;
+use crate::journal::{Checkpoint, JobFolder, entries, sync_folder};
+use crate::sha256::Sha256;
+
+/// Where files come, in the folder in which they will lie.
+const ASIDE: &str = ".coming";
+
+/// Files that are about to come.
+#[derive(Debug, Clone)]
+pub struct PutPlan {
+    /// The rank that brings them.
+    pub rank: u32,
+    /// Its outpost.
+    pub outpost: u64,
+    /// The step of a checkpoint; None for results.
+    pub step: Option<u64>,
+    /// The files, in the order in which they come.
+    pub files: Vec<PutFile>,
+    /// The steps of the checkpoints that the rank keeps.
+    pub kept_steps: BTreeSet<u64>,
+}
+
+/// A file that is about to come.
+#[derive(Debug, Clone)]
+pub struct PutFile {
+    /// Its name, without a folder.
+    pub name: String,
+    /// Its bytes.
+    pub size_bytes: u64,
+    /// Their checksum.
+    pub sha256: String,
+}
+
+/// Files that come.
+pub struct Put {
+    launch: Arc<Launch>,
+    plan: PutPlan,
+    aside: PathBuf,
+    /// They are there already, and what comes is dropped.
+    is_there: bool,
+    next: usize,
+    current: Option<Coming>,
+}
+
+struct Coming {
+    file: File,
+    sum: Sha256,
+    left: u64,
+}
+
+impl Launch {
+    /// Begins to take files. Blocks.
+    ///
+    /// # Errors
+    /// The rank is not this outpost's, or it is not the first, or a name is that of no file.
+    pub fn begin_put(self: &Arc<Self>, plan: PutPlan) -> Result<Put, LaunchError> {
+        self.hear(plan.rank, plan.outpost)?;
+        if plan.rank != 0 {
+            return Err(LaunchError::Damaged(format!("rank {} brings files; the first rank alone does", plan.rank)));
+        }
+        let is_name = |name: &str| !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0']);
+        if let Some(odd) = plan.files.iter().find(|file| !is_name(&file.name)) {
+            let right = "a name without a folder that does not begin with a dot";
+            return Err(LaunchError::Name { field: "files.name", found: odd.name.clone(), right });
+        }
+        let folder = match plan.step {
+            Some(_) => self.folder.checkpoints(),
+            None => self.folder.artifacts(),
+        };
+        let aside = folder.join(ASIDE);
+        let is_there = plan.step.is_some_and(|step| Checkpoint::open(&self.checkpoint(step)).is_ok());
+        match remove_tree(&aside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+        if !is_there {
+            fs::create_dir(&aside)?;
+        }
+        let mut put = Put { launch: self.clone(), plan, aside, is_there, next: 0, current: None };
+        put.open_next()?;
+        Ok(put)
+    }
+
+    fn checkpoint(&self, step: u64) -> PathBuf {
+        self.folder.path().join(JobFolder::checkpoint_name(step))
+    }
+}
+
+impl Put {
+    /// Takes bytes. Blocks.
+    ///
+    /// # Errors
+    /// There are more than was told, or a file has another checksum.
+    pub fn write(&mut self, mut data: &[u8]) -> Result<(), LaunchError> {
+        self.launch.hear(self.plan.rank, self.plan.outpost)?;
+        if self.is_there {
+            return Ok(());
+        }
+        while !data.is_empty() {
+            let Some(coming) = &mut self.current else {
+                return Err(LaunchError::Damaged("more bytes came than the files have".into()));
+            };
+            let (now, rest) = data.split_at(usize::try_from(coming.left).unwrap_or(usize::MAX).min(data.len()));
+            coming.file.write_all(now)?;
+            coming.sum.update(now);
+            coming.left -= now.len() as u64;
+            data = rest;
+            self.close_whole()?;
+        }
+        Ok(())
+    }
+
+    /// Gives the files their names. Blocks.
+    ///
+    /// # Errors
+    /// Not all have come, or they are no checkpoint.
+    pub fn finish(self) -> Result<(), LaunchError> {
+        self.launch.hear(self.plan.rank, self.plan.outpost)?;
+        if self.is_there {
+            return Ok(());
+        }
+        if self.next < self.plan.files.len() || self.current.is_some() {
+            return Err(LaunchError::Damaged("fewer bytes came than the files have".into()));
+        }
+        sync_folder(&self.aside)?;
+        match self.plan.step {
+            Some(step) => self.name_checkpoint(step),
+            None => self.name_results(),
+        }
+    }
+
+    fn name_checkpoint(&self, step: u64) -> Result<(), LaunchError> {
+        let checkpoint = Checkpoint::open(&self.aside)?;
+        if checkpoint.step() != step {
+            return Err(LaunchError::Damaged(format!("the checkpoint is that of step {}", checkpoint.step())));
+        }
+        let (place, folder) = (self.launch.checkpoint(step), self.launch.folder.checkpoints());
+        // One that is damaged.
+        if place.try_exists()? {
+            remove_tree(&place)?;
+        }
+        fs::rename(&self.aside, place)?;
+        sync_folder(&folder)?;
+        for entry in entries(&folder)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let step = name.to_str().and_then(|name| name.strip_prefix("step-")?.parse::<u64>().ok());
+            if step.is_some_and(|step| !self.plan.kept_steps.contains(&step)) {
+                remove_tree(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn name_results(&self) -> Result<(), LaunchError> {
+        let folder = self.launch.folder.artifacts();
+        for file in &self.plan.files {
+            fs::rename(self.aside.join(&file.name), folder.join(&file.name))?;
+        }
+        fs::remove_dir(&self.aside)?;
+        Ok(sync_folder(&folder)?)
+    }
+
+    /// Opens the next file, and closes those that have no bytes.
+    fn open_next(&mut self) -> Result<(), LaunchError> {
+        if self.is_there {
+            return Ok(());
+        }
+        if let Some(told) = self.plan.files.get(self.next) {
+            let file = File::create_new(self.aside.join(&told.name))?;
+            if self.launch.limits.group_reads && self.plan.step.is_none() {
+                file.set_permissions(Permissions::from_mode(0o640))?;
+            }
+            self.current = Some(Coming { file, sum: Sha256::default(), left: told.size_bytes });
+            self.close_whole()?;
+        }
+        Ok(())
+    }
+
+    /// Closes the file in hand once all of its bytes have come.
+    fn close_whole(&mut self) -> Result<(), LaunchError> {
+        let Some(coming) = self.current.take_if(|coming| coming.left == 0) else { return Ok(()) };
+        let told = &self.plan.files[self.next];
+        if coming.sum.finish() != told.sha256 {
+            return Err(LaunchError::Damaged(format!("{} did not come with the checksum that was told", told.name)));
+        }
+        coming.file.sync_all()?;
+        self.next += 1;
+        self.open_next()
+    }
+}
+
+impl Drop for Put {
+    fn drop(&mut self) {
+        // A full disk needs its room.
+        let _ = remove_tree(&self.aside);
+    }
+}

@@ -1,0 +1,98 @@
+//! `launch.json`: a launch as the next daemon finds it.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use super::{LauncherKey, Place};
+use crate::beneath::present;
+use crate::job::spec::Engine;
+use crate::journal::{JobFolder, write_whole};
+
+/// A launch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Record {
+    pub(super) attempt: u32,
+    pub(super) engine: Engine,
+    /// The owner of its launcher.
+    owner: String,
+    /// The launcher's name.
+    launcher: String,
+    pub(super) world_size: u32,
+    /// The hash of its token, in hexadecimal.
+    pub(super) token_sha256: String,
+    pub(super) began: SystemTime,
+    pub(super) join_timeout: Duration,
+    pub(super) cpu_threads: u32,
+    pub(super) memory_limit_bytes: Option<u64>,
+    /// Bytes of earlier attempts in the files of each rank.
+    pub(super) before: Vec<Before>,
+    /// Event files of earlier attempts end where this one goes on.
+    pub(super) events_are_cut: bool,
+}
+
+/// Bytes of earlier attempts in the files of a rank.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Before {
+    pub(super) journal: u64,
+    pub(super) log: u64,
+}
+
+impl Record {
+    /// A launch that begins now. The folders of its ranks are there.
+    pub(super) fn new(
+        folder: &JobFolder,
+        attempt: u32,
+        place: Place,
+        token_sha256: String,
+        join_timeout: Duration,
+        cpu_threads: u32,
+        memory_limit_bytes: Option<u64>,
+    ) -> io::Result<Self> {
+        let length = |path: &Path| Ok::<_, io::Error>(present(fs::metadata(path))?.map_or(0, |about| about.len()));
+        let before = (0..place.world_size).map(|rank| {
+            let folder = if rank == 0 { folder.clone() } else { folder.rank(rank) };
+            Ok(Before { journal: length(&folder.journal())?, log: length(&folder.log())? })
+        });
+        Ok(Self {
+            attempt,
+            engine: place.engine,
+            owner: place.launcher.owner.to_string(),
+            launcher: place.launcher.name.to_string(),
+            world_size: place.world_size,
+            token_sha256,
+            began: SystemTime::now(),
+            join_timeout,
+            cpu_threads,
+            memory_limit_bytes,
+            before: before.collect::<io::Result<_>>()?,
+            events_are_cut: false,
+        })
+    }
+
+    /// Its launcher.
+    pub(super) fn launcher(&self) -> LauncherKey {
+        LauncherKey { owner: self.owner.as_str().into(), name: self.launcher.as_str().into() }
+    }
+
+    /// Writes it down.
+    pub(super) fn write(&self, folder: &JobFolder) -> io::Result<()> {
+        write_whole(&folder.launch(), &serde_json::to_vec_pretty(self)?)
+    }
+
+    /// The last launch of a job; None where there was none.
+    pub(super) fn read(folder: &JobFolder) -> io::Result<Option<Self>> {
+        let Some(bytes) = present(fs::read(folder.launch()))? else { return Ok(None) };
+        let record: Self = serde_json::from_slice(&bytes)?;
+        if record.before.len() != record.world_size as usize || record.world_size == 0 {
+            let what = format!("launch.json tells of {} ranks, not {}", record.before.len(), record.world_size);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        }
+        Ok(Some(record))
+    }
+}

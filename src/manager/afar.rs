@@ -1,0 +1,92 @@
+//! Jobs whose ranks run on other machines: they take no part of this one, and start when a launcher
+//! has room for them.
+
+use std::cmp::Reverse;
+
+use super::JobError;
+use super::live::Live;
+use super::task::Task;
+use crate::job::order::{Lease, LeasedDevice};
+use crate::job::{Job, JobId};
+use crate::launches::Place;
+use crate::scheduler::Wait;
+
+/// The part of this machine, or of others, that an attempt gets.
+pub(super) enum Part {
+    /// Of this one.
+    Here(Lease),
+    /// Slots of an engine.
+    Afar(Place),
+}
+
+/// Whether a job's ranks run on other machines.
+pub(super) fn is_afar(live: &Live) -> bool {
+    live.job.spec.scale.is_some()
+}
+
+impl Task {
+    /// The lease of a rank on another machine.
+    pub(super) fn lease_afar(job: &Job) -> Lease {
+        Lease { device: LeasedDevice::Cpu, cpu_threads: job.spec.resources.cpu_threads.unwrap_or(1), gpu: None }
+    }
+
+    /// Starts those of these jobs that a launcher has room for, those of a higher priority first, and
+    /// tells the others why they wait.
+    pub(super) async fn start_afar(&mut self, mut waiting: Vec<(JobId, i32)>) {
+        // The sort keeps the order of arrival.
+        waiting.sort_by_key(|(_, priority)| Reverse(*priority));
+        for (id, _) in waiting {
+            let place = match self.owner_has_room(&id) {
+                Ok(()) => self.find_place(&id),
+                Err(why) => Err(why),
+            };
+            let place = match place {
+                Ok(place) => place,
+                Err(why) => {
+                    if let Some(live) = self.live.get_mut(&id) {
+                        live.waits_for(Wait::For(why.into()));
+                    }
+                    continue;
+                }
+            };
+            let Some((arrival, mut live)) = self.live.take(&id) else { continue };
+            let started = self.start(&mut live, Part::Afar(place)).await;
+            if let Err(error) = &started
+                && live.runner.is_none()
+            {
+                let words = format!("it could not be started and will be tried again: {error}");
+                live.put_off(words.clone(), tokio::time::Instant::now());
+                live.waits_for(Wait::For(words.into()));
+            }
+            let is_hopeless = started.as_ref().is_err_and(JobError::is_of_database);
+            self.keep(arrival, live);
+            self.note(&id, started);
+            if is_hopeless {
+                return;
+            }
+        }
+    }
+
+    /// A launcher with room for a job.
+    fn find_place(&self, id: &JobId) -> Result<Place, String> {
+        let gone = || "its spec does not say where its ranks run".to_owned();
+        let job = &self.live.get(id).ok_or_else(gone)?.job;
+        let scale = job.spec.scale.ok_or_else(gone)?;
+        let shards = job.spec.model().and_then(|work| work.recipe.shards).unwrap_or(scale.world_size);
+        let sizes: Vec<u32> = scale.sizes(shards).collect();
+        self.settings.launches.find_place(&job.owner, scale.engine, sizes.into_iter())
+    }
+
+    /// Whether the owner of a job may run another one.
+    fn owner_has_room(&self, id: &JobId) -> Result<(), String> {
+        let Some((owner, most)) = self.live.get(id).map(|live| &live.job.owner).zip(self.settings.quotas.running)
+        else {
+            return Ok(());
+        };
+        let running = self.live.busy().filter(|live| live.lease.is_some() && live.job.owner == *owner).count();
+        if running as u64 >= u64::from(most) {
+            return Err(format!("{owner} has {running} jobs that run; jobs.max_running_per_owner is {most}"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,315 @@
+//! The outpost: stands for the daemon beside a rank on another machine. An engine starts it, as
+//! `torchd --rank`, with the contract of `torchrun` in the environment.
+//!
+//! It takes the rank's place in the launch, makes a job's folder on this machine, and has a shim and a
+//! runner started there as the daemon would. It holds the lock by which they know that somebody looks
+//! after them, brings home what they write, and hands on the daemon's wishes. Where it dies, they save
+//! a checkpoint and leave.
+
+mod contract;
+mod courier;
+mod error_file;
+mod folder;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tonic::Code;
+
+use crate::cli::{AccessArguments, Connection, Failure, Link};
+use crate::config::{self, Flags};
+use crate::daemon::runner_settings;
+use crate::job::JobId;
+use crate::job::end::Exit;
+use crate::journal::{ExitNote, FileLock};
+use crate::launches::VERSION;
+use crate::proto::v1;
+use crate::proto::v1::JobEndReason;
+use crate::proto::v1::launch_service_client::LaunchServiceClient;
+use crate::supervisor::{RunnerHandle, RunnerKind, RunnerNews, Start, Supervisor};
+use crate::umask;
+use contract::Contract;
+use courier::{Courier, Lost};
+use error_file::ErrorFile;
+use folder::LocalFolder;
+
+/// The first argument of an outpost.
+pub const MODE: &str = "--rank";
+
+/// The daemon is looked for this long at the start.
+const CONNECT: Duration = Duration::from_secs(60);
+/// Time until a call that failed is tried again.
+const AGAIN: Duration = Duration::from_millis(500);
+/// The lease is renewed so many times in its time.
+const BEATS: u32 = 5;
+/// ... and this often at least, so that wishes of the daemon come soon.
+const SLOWEST_BEAT: Duration = Duration::from_secs(1);
+
+/// The arguments of an outpost.
+#[derive(Debug, Parser)]
+#[command(
+    name = "torchd --rank",
+    about = "Runs a rank of a launch; an engine such as torchrun starts it, not a person"
+)]
+struct Arguments {
+    /// A folder of this machine for the rank's files, in place of the system's for temporary ones
+    #[arg(long, env = "TORCHD_RANK_DIR", value_name = "DIR")]
+    dir: Option<PathBuf>,
+    #[command(flatten)]
+    access: AccessArguments,
+}
+
+/// The client of the daemon's service.
+type Client = LaunchServiceClient<Link>;
+
+/// Why a rank did not run to its end, in words.
+type Stopped = String;
+
+/// Runs an outpost, and tells how its rank ended: 0 where it finished or was stopped in order, else 1;
+/// 64 where the engine or a person started it wrongly.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let mut arguments: Vec<OsString> = arguments.into_iter().collect();
+    arguments.remove(1);
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 64 } else { 0 });
+        }
+    };
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).with_target(false).init();
+    let contract = match Contract::read(|name| std::env::var(name).ok()) {
+        Ok(contract) => contract,
+        Err(why) => {
+            tracing::error!("{why}");
+            return ExitCode::from(64);
+        }
+    };
+    // An engine that dies, or kills the program that started us alone, takes the rank along in order.
+    if let Err(error) = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM) {
+        tracing::warn!(%error, "the rank goes on where its engine dies");
+    }
+    umask::make_private();
+    let errors = ErrorFile::of_environment();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let ended = match runtime {
+        Ok(runtime) => {
+            let ended = runtime.block_on(run(&arguments, &contract));
+            runtime.shutdown_timeout(Duration::from_millis(100));
+            ended
+        }
+        Err(error) => Err(format!("threads cannot be started: {error}")),
+    };
+    match ended {
+        Ok(Outcome::InOrder) => ExitCode::SUCCESS,
+        Ok(Outcome::PeerLost(words)) => {
+            // The cause is with another rank, whose own words the engine is to show.
+            tracing::error!("{words}");
+            ExitCode::FAILURE
+        }
+        Ok(Outcome::Failed(words)) | Err(words) => {
+            tracing::error!("{words}");
+            errors.write(&words);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// How a rank ended.
+enum Outcome {
+    /// It finished, or was stopped.
+    InOrder,
+    /// It lost the other ranks.
+    PeerLost(String),
+    /// It failed, in words.
+    Failed(String),
+}
+
+async fn run(arguments: &Arguments, contract: &Contract) -> Result<Outcome, Stopped> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| format!("SIGTERM: {error}"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| format!("SIGINT: {error}"))?;
+    let outpost = number()?;
+    let mut client = connect(&arguments.access).await?;
+    let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let request = v1::JoinLaunchRequest {
+        rank: contract.rank,
+        outpost,
+        world_size: contract.world_size,
+        version: VERSION.to_owned(),
+        host,
+    };
+    let joined =
+        client.join_launch(request).await.map_err(|status| format!("the daemon refuses: {}", status.message()))?;
+    let joined = joined.into_inner();
+    let id: JobId = joined.job.parse().map_err(|_| format!("the daemon names a job {:?}", joined.job))?;
+    tracing::info!(job = joined.job, attempt = joined.attempt, rank = contract.rank, "joined");
+
+    let meeting = contract.meeting(joined.may_leave_machine)?;
+    let place = arguments.dir.clone().unwrap_or_else(std::env::temp_dir);
+    let local = LocalFolder::make(&place, &id, joined.attempt, contract.rank, outpost)
+        .map_err(|error| format!("a folder for the rank in {}: {error}", place.display()))?;
+    let fetching = local.fetch(&mut client, &joined, meeting);
+    // Everything is small enough to be given up for a signal, and nothing has run.
+    tokio::select! {
+        fetched = fetching => fetched?,
+        _ = terminate.recv() => return Err("stopped before the rank began".into()),
+        _ = interrupt.recv() => return Err("stopped before the rank began".into()),
+    }
+
+    let lock = FileLock::take(&local.lock()).map_err(|error| format!("{}: {error}", local.lock().display()))?;
+    let _lock = lock.ok_or("another outpost uses the folder of the rank")?;
+    let (supervisor, mut news) = supervisor(&joined, &local)?;
+    let start = Start { kind: RunnerKind::Runner, visible: None, memory_bytes: joined.memory_limit_bytes, ranks: 1 };
+    let runner = Arc::new(supervisor.start(id, local.rank().clone(), joined.attempt, start));
+    let courier = Courier::new(client.clone(), contract.rank, outpost, local.clone());
+    let orphan_timeout = duration(joined.orphan_timeout, Duration::from_secs(3600));
+    let beat = (duration(joined.lease, Duration::from_secs(30)) / BEATS).min(SLOWEST_BEAT);
+    let beating = tokio::spawn(keep_lease(courier.clone(), runner.clone(), beat, orphan_timeout));
+    let carrying = tokio::spawn(courier.clone().carry());
+    let mut last_step = 0;
+    let ended = loop {
+        tokio::select! {
+            told = news.recv() => match told.map(|event| event.what) {
+                Some(RunnerNews::Ended { exit, fault, said, .. }) => break (exit, fault, said),
+                Some(RunnerNews::Progress { fold, .. }) => {
+                    last_step = fold.saved(joined.attempt).unwrap_or(last_step);
+                }
+                Some(RunnerNews::Spawned { .. } | RunnerNews::Doubt(_)) => {}
+                None => return Err("the runner is not looked after any more".into()),
+            },
+            _ = terminate.recv() => {
+                tracing::info!("SIGTERM: the rank is asked to stop");
+                runner.stop();
+            }
+            _ = interrupt.recv() => {
+                tracing::info!("SIGINT: the rank is asked to stop");
+                runner.stop();
+            }
+        }
+    };
+    let (exit, fault, said) = ended;
+    tracing::info!(?exit, step = last_step, "the runner has ended");
+    courier.finish();
+    // It brings the rest; an engine that ends for good kills us meanwhile.
+    let carried = tokio::time::timeout(orphan_timeout, carrying).await;
+    let is_home = matches!(carried, Ok(Ok(Ok(()))));
+    beating.abort();
+    if is_home {
+        let request = v1::EndRankRequest {
+            rank: contract.rank,
+            outpost,
+            exit: serde_json::to_vec(&ExitNote::new(joined.attempt, exit)).unwrap_or_default(),
+            fault: fault.as_ref().map(|fault| fault.words.clone()).unwrap_or_default(),
+        };
+        courier.until_told(request, orphan_timeout).await;
+        local.remove();
+    } else {
+        tracing::error!(folder = %local.path().display(), "not everything could be brought to the daemon; it stays here");
+    }
+    let reason = said.as_ref().map(v1::RunnerEnded::reason);
+    let words = said.map(|said| said.message).or(fault.map(|fault| fault.words));
+    let words = words.unwrap_or_else(|| format!("the runner ended by {exit:?}"));
+    Ok(match (exit, reason) {
+        (Exit::Code(0), _) => Outcome::InOrder,
+        (_, Some(JobEndReason::PeerLost)) => Outcome::PeerLost(words),
+        _ => Outcome::Failed(words),
+    })
+}
+
+/// Renews the lease until it is aborted, and hands on the daemon's wishes. A rank whose place is
+/// another's ends at once; one that has no daemon for too long saves what it has.
+async fn keep_lease(courier: Courier, runner: Arc<RunnerHandle>, beat: Duration, orphan_timeout: Duration) {
+    let mut heard = Instant::now();
+    loop {
+        match courier.beat().await {
+            Ok(v1::RankWish::Unspecified) => heard = Instant::now(),
+            Ok(v1::RankWish::Stop) => {
+                heard = Instant::now();
+                runner.stop();
+            }
+            Ok(v1::RankWish::Kill) => {
+                heard = Instant::now();
+                runner.kill();
+            }
+            Err(Lost::Place(words)) => {
+                tracing::error!("the daemon has given the rank up: {words}; it is killed");
+                runner.kill();
+                return;
+            }
+            Err(Lost::Daemon(words)) if heard.elapsed() > orphan_timeout => {
+                tracing::error!("there has been no daemon for {orphan_timeout:?}: {words}; the rank is asked to stop");
+                runner.stop();
+                heard = Instant::now();
+            }
+            Err(Lost::Daemon(words)) => tracing::debug!("the daemon does not answer: {words}"),
+        }
+        tokio::time::sleep(beat).await;
+    }
+}
+
+/// Connects, and tries again for a while: all ranks come at once.
+async fn connect(access: &AccessArguments) -> Result<Client, Stopped> {
+    let begun = Instant::now();
+    loop {
+        match Connection::open(access).await {
+            Ok(connection) => return Ok(connection.launches()),
+            Err(Failure::Unreachable { server, cause }) if begun.elapsed() > CONNECT => {
+                return Err(format!("{server} cannot be reached: {cause}; TORCHD_SERVER names the daemon"));
+            }
+            Err(Failure::Unreachable { .. }) => tokio::time::sleep(AGAIN).await,
+            Err(Failure::Mistake(words) | Failure::Other(words)) => return Err(words),
+            Err(other) => return Err(format!("{other:?}")),
+        }
+    }
+}
+
+/// Runs shims and runners as the daemon would, with its limits and our lock.
+fn supervisor(
+    joined: &v1::JoinLaunchResponse,
+    local: &LocalFolder,
+) -> Result<(Supervisor, mpsc::Receiver<crate::supervisor::RunnerEvent>), Stopped> {
+    let cpus = std::thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(1));
+    let (settings, _) =
+        config::gather(&Flags::default(), std::env::vars_os(), cpus).map_err(|wrong| wrong.to_string())?;
+    let mut runner = runner_settings(&settings, None).map_err(|error| error.to_string())?;
+    runner.daemon_lock = local.lock();
+    // The lock is free once we are dead.
+    runner.orphan_timeout = Duration::from_secs(1);
+    runner.stop_grace = duration(joined.stop_grace, runner.stop_grace);
+    runner.log_max_bytes = joined.log_max_bytes;
+    runner.group_reads = false;
+    let (events, news) = mpsc::channel(64);
+    Ok((Supervisor::new(runner, events), news))
+}
+
+fn duration(told: Option<prost_types::Duration>, otherwise: Duration) -> Duration {
+    told.and_then(|told| told.try_into().ok()).unwrap_or(otherwise)
+}
+
+/// A number that no other outpost has.
+fn number() -> Result<u64, Stopped> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|error| format!("no number can be drawn: {error}"))?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+/// Whether a refusal will stay one.
+fn is_final(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Unauthenticated
+            | Code::PermissionDenied
+            | Code::FailedPrecondition
+            | Code::AlreadyExists
+            | Code::NotFound
+            | Code::OutOfRange
+            | Code::InvalidArgument
+            | Code::Unimplemented
+    )
+}

@@ -1,0 +1,176 @@
+//! The contract between an engine and a rank: variables of the environment, as `torchrun` sets them.
+//! Those of Slurm are mapped to them.
+
+use std::net::{IpAddr, ToSocketAddrs, UdpSocket};
+
+use crate::job::order::Meeting;
+
+/// Ports that Slurm's jobs meet at, by their ids.
+const SLURM_PORTS: (u32, u32) = (20_000, 20_000);
+
+/// The place of a rank among the others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Contract {
+    pub(super) rank: u32,
+    pub(super) world_size: u32,
+    host: String,
+    port: u16,
+    /// An agent of the engine runs the store in which ranks meet.
+    has_store: bool,
+    /// The network interface by which ranks speak, where the user names one.
+    interface: Option<String>,
+}
+
+impl Contract {
+    /// Reads the variables.
+    ///
+    /// # Errors
+    /// The variable that is missing or wrong, in words.
+    pub(super) fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
+        let is_slurm = variable("RANK").is_none() && variable("SLURM_PROCID").is_some();
+        let number = |name: &str| -> Result<u32, String> {
+            let text = variable(name).ok_or_else(|| {
+                format!("{name} is not set; an engine such as torchrun starts `torchd --rank`, and sets it")
+            })?;
+            text.parse().map_err(|_| format!("{name} is {text:?}; a number is needed"))
+        };
+        let (rank, world_size) = match is_slurm {
+            true => (number("SLURM_PROCID")?, number("SLURM_NTASKS")?),
+            false => (number("RANK")?, number("WORLD_SIZE")?),
+        };
+        if rank >= world_size {
+            return Err(format!("RANK is {rank}, and WORLD_SIZE is {world_size}"));
+        }
+        let given = variable("MASTER_ADDR").filter(|host| !host.is_empty());
+        let host = match given {
+            Some(host) => host,
+            None if is_slurm => {
+                first_host(&variable("SLURM_STEP_NODELIST").or(variable("SLURM_NODELIST")).unwrap_or_default())?
+            }
+            None if world_size == 1 => "127.0.0.1".to_owned(),
+            None => return Err("MASTER_ADDR is not set; it names the host at which ranks meet".to_owned()),
+        };
+        let port = match variable("MASTER_PORT") {
+            Some(text) => text.parse().map_err(|_| format!("MASTER_PORT is {text:?}; a port is needed"))?,
+            None if is_slurm => {
+                let (first, count) = SLURM_PORTS;
+                (first + number("SLURM_JOB_ID")? % count) as u16
+            }
+            None if world_size == 1 => 0,
+            None => return Err("MASTER_PORT is not set; it names the port at which ranks meet".to_owned()),
+        };
+        let has_store = variable("TORCHELASTIC_USE_AGENT_STORE").is_some_and(|told| told.eq_ignore_ascii_case("true"));
+        let interface = variable("GLOO_SOCKET_IFNAME").filter(|name| !name.is_empty());
+        Ok(Self { rank, world_size, host, port, has_store, interface })
+    }
+
+    /// Where the ranks meet; None for a rank that is alone.
+    ///
+    /// # Errors
+    /// The address leads off this machine, which the daemon does not allow, or nowhere.
+    pub(super) fn meeting(&self, may_leave_machine: bool) -> Result<Option<Meeting>, String> {
+        if self.world_size == 1 {
+            return Ok(None);
+        }
+        let Self { host, port, .. } = self;
+        let found = (host.as_str(), *port).to_socket_addrs();
+        let found = found.map_err(|error| format!("MASTER_ADDR is {host:?}, which cannot be resolved: {error}"))?;
+        let mut last = None;
+        for store in found {
+            // Nothing is sent: the kernel picks the address by which it would.
+            let any: IpAddr = if store.is_ipv4() { [0, 0, 0, 0].into() } else { [0; 16].into() };
+            let own =
+                UdpSocket::bind((any, 0)).and_then(|socket| socket.connect(store).and_then(|()| socket.local_addr()));
+            match own {
+                Ok(own) if !may_leave_machine && !(own.ip().is_loopback() && store.ip().is_loopback()) => {
+                    return Err(format!(
+                        "ranks would meet at {store}, off this machine's loopback, and what they exchange is not \
+                         encrypted; security.allow_unencrypted_ranks = true in the daemon's settings allows that"
+                    ));
+                }
+                Ok(own) => {
+                    return Ok(Some(Meeting {
+                        host: store.ip().to_string(),
+                        port: *port,
+                        serves: self.rank == 0 && !self.has_store,
+                        address: own.ip().to_string(),
+                        interface: self.interface.clone(),
+                    }));
+                }
+                Err(error) => last = Some(error),
+            }
+        }
+        let why = last.map_or_else(|| "it has no address".to_owned(), |error| error.to_string());
+        Err(format!("MASTER_ADDR is {host:?}, which cannot be reached: {why}"))
+    }
+}
+
+/// The first host of a list of Slurm's, such as `node[03-07,9],other`.
+fn first_host(list: &str) -> Result<String, String> {
+    let missing = || "SLURM_STEP_NODELIST is not set; MASTER_ADDR names the host at which ranks meet".to_owned();
+    let end = list.find(['[', ',']).unwrap_or(list.len());
+    let (prefix, rest) = list.split_at(end);
+    let number = rest.strip_prefix('[').map(|rest| &rest[..rest.find(['-', ',', ']']).unwrap_or(rest.len())]);
+    let host = format!("{prefix}{}", number.unwrap_or_default());
+    if host.is_empty() { Err(missing()) } else { Ok(host) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> Result<Contract, String> {
+        let find =
+            |name: &str| variables.iter().find(|(found, _)| *found == name).map(|(_, value)| (*value).to_owned());
+        Contract::read(find)
+    }
+
+    #[test]
+    fn torchrun_and_slurm_say_the_same_in_other_words() {
+        let torchrun = [
+            ("RANK", "1"),
+            ("WORLD_SIZE", "4"),
+            ("MASTER_ADDR", "node03"),
+            ("MASTER_PORT", "29500"),
+            ("TORCHELASTIC_USE_AGENT_STORE", "True"),
+        ];
+        let found = read(&torchrun).unwrap();
+        assert_eq!((found.rank, found.world_size, found.port, found.has_store), (1, 4, 29500, true));
+        let slurm = [
+            ("SLURM_PROCID", "1"),
+            ("SLURM_NTASKS", "4"),
+            ("SLURM_STEP_NODELIST", "node[03-07,9]"),
+            ("SLURM_JOB_ID", "49500"),
+        ];
+        assert_eq!(read(&slurm).unwrap(), Contract { has_store: false, ..found });
+        assert_eq!(first_host("one,two").unwrap(), "one");
+        assert_eq!(first_host("rack1-node7").unwrap(), "rack1-node7");
+    }
+
+    #[test]
+    fn a_variable_that_is_missing_or_wrong_is_named() {
+        let good = [("RANK", "0"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", "1")];
+        for (place, (name, _)) in good.iter().enumerate() {
+            let mut without = good.to_vec();
+            without.remove(place);
+            assert!(read(&without).unwrap_err().contains(name), "{name}");
+            let mut wrong = good.to_vec();
+            wrong[place].1 = "x y";
+            let found = read(&wrong).and_then(|contract| contract.meeting(true).map(drop));
+            assert!(found.unwrap_err().contains(name), "{name}");
+        }
+        assert!(read(&[("RANK", "2"), ("WORLD_SIZE", "2")]).unwrap_err().contains("RANK is 2"));
+    }
+
+    #[test]
+    fn ranks_stay_on_loopback_unless_the_daemon_allows_more() {
+        let at = |host| read(&[("RANK", "0"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", host), ("MASTER_PORT", "29500")]);
+        let here = at("127.0.0.1").unwrap().meeting(false).unwrap().unwrap();
+        assert_eq!((here.address.as_str(), here.serves), ("127.0.0.1", true));
+        let told = at("192.0.2.1").unwrap().meeting(false);
+        // Without a network there is no way to that address at all.
+        assert!(
+            told.is_err_and(|words| words.contains("allow_unencrypted_ranks") || words.contains("cannot be reached"))
+        );
+    }
+}

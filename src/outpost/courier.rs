@@ -1,0 +1,310 @@
+//! The courier: brings home what a rank writes. What the journal tells is at the daemon before the
+//! journal tells it there: checkpoints and results go first.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use futures_util::stream;
+use tonic::Status;
+
+use super::folder::LocalFolder;
+use super::{AGAIN, Client, is_final};
+use crate::journal::{JournalTail, Manifest, ProgressFold, checkpoints, entries};
+use crate::proto::v1::{self, put_files_request::Part};
+use crate::sha256::Sha256;
+
+/// The rank's files are looked at this often.
+const LOOK_EVERY: Duration = Duration::from_millis(300);
+/// Bytes of a piece of a file that grows.
+const PIECE_BYTES: u64 = 1 << 20;
+/// Bytes of all pieces of a request.
+const REQUEST_BYTES: u64 = 2 << 20;
+/// Pieces of a request.
+const MOST_PIECES: usize = 64;
+/// Bytes of a file in a message.
+const MESSAGE_BYTES: usize = 256 << 10;
+
+/// Why a call failed.
+pub(super) enum Lost {
+    /// The daemon does not answer now.
+    Daemon(String),
+    /// The rank is not ours any more, or never was.
+    Place(String),
+}
+
+impl From<Status> for Lost {
+    fn from(status: Status) -> Self {
+        let words = status.message().to_owned();
+        if is_final(status.code()) { Self::Place(words) } else { Self::Daemon(words) }
+    }
+}
+
+/// Brings files home; cheap to clone.
+#[derive(Clone)]
+pub(super) struct Courier {
+    client: Client,
+    rank: u32,
+    outpost: u64,
+    local: LocalFolder,
+    is_last: Arc<AtomicBool>,
+}
+
+/// The files that are at home, as far as they are there.
+#[derive(Default)]
+struct Home {
+    /// Bytes of files that grow.
+    bytes: BTreeMap<String, u64>,
+    /// Steps of checkpoints.
+    steps: BTreeSet<u64>,
+    /// Results, by their sizes and times.
+    results: BTreeMap<String, (u64, SystemTime)>,
+}
+
+impl Courier {
+    pub(super) fn new(client: Client, rank: u32, outpost: u64, local: LocalFolder) -> Self {
+        Self { client, rank, outpost, local, is_last: Arc::default() }
+    }
+
+    /// Renews the lease, and hears what is wished.
+    pub(super) async fn beat(&self) -> Result<v1::RankWish, Lost> {
+        self.push(Vec::new()).await.map(|answer| answer.wish())
+    }
+
+    /// The runner has ended: what is there now is the last.
+    pub(super) fn finish(&self) {
+        self.is_last.store(true, Ordering::SeqCst);
+    }
+
+    /// Brings everything home, until [`Courier::finish`] and all is there. An error where the rank is
+    /// not ours any more.
+    pub(super) async fn carry(self) -> Result<(), ()> {
+        let mut home = self.at_the_start();
+        loop {
+            let is_last = self.is_last.load(Ordering::SeqCst);
+            match self.round(&mut home).await {
+                Ok(()) if is_last => return Ok(()),
+                Ok(()) => tokio::time::sleep(LOOK_EVERY).await,
+                Err(Lost::Daemon(words)) => {
+                    tracing::debug!("the daemon did not take everything: {words}");
+                    tokio::time::sleep(AGAIN).await;
+                }
+                Err(Lost::Place(words)) => {
+                    tracing::error!("the daemon takes nothing of this rank any more: {words}");
+                    return Err(());
+                }
+            }
+        }
+    }
+
+    /// Tells the end of the rank, and tries for as long as that.
+    pub(super) async fn until_told(&self, request: v1::EndRankRequest, limit: Duration) {
+        let begun = Instant::now();
+        while begun.elapsed() < limit {
+            match self.client.clone().end_rank(request.clone()).await {
+                Err(status) if !is_final(status.code()) => tokio::time::sleep(AGAIN).await,
+                _ => return,
+            }
+        }
+    }
+
+    /// The files that came from there.
+    fn at_the_start(&self) -> Home {
+        let mut home = Home::default();
+        home.steps.extend(checkpoints(self.local.job()).into_iter().flatten().map(|found| found.step()));
+        home.results.extend(results(&self.local.job().artifacts()).unwrap_or_default());
+        home
+    }
+
+    /// Brings home what is there now.
+    async fn round(&self, home: &mut Home) -> Result<(), Lost> {
+        let job = self.local.job();
+        // Before the checkpoints are looked for.
+        let mut growing = vec![
+            ("journal".to_owned(), self.local.rank().journal()),
+            ("runner.log".to_owned(), self.local.rank().log()),
+        ];
+        if self.rank == 0 {
+            for entry in entries(&job.tensorboard()).map_err(local)? {
+                let entry = entry.map_err(local)?;
+                growing.push((format!("tensorboard/{}", entry.file_name().to_string_lossy()), entry.path()));
+            }
+        }
+        let lengths = growing.into_iter().map(|(name, path)| {
+            let length = fs::metadata(&path).map_or(0, |about| about.len());
+            (name, path, length)
+        });
+        let lengths: Vec<_> = lengths.collect();
+        if self.rank == 0 {
+            self.bring_checkpoints(home).await?;
+            self.bring_results(home).await?;
+        }
+        self.bring_bytes(home, &lengths).await
+    }
+
+    async fn bring_checkpoints(&self, home: &mut Home) -> Result<(), Lost> {
+        let found = checkpoints(self.local.job()).map_err(local)?;
+        let kept: BTreeSet<u64> = found.iter().map(|checkpoint| checkpoint.step()).collect();
+        for checkpoint in found.iter().rev() {
+            if home.steps.contains(&checkpoint.step()) {
+                continue;
+            }
+            let manifest = Manifest::path(&checkpoint.path);
+            let files = checkpoint.manifest.files.iter().map(|file| checkpoint.path.join(&file.name));
+            // The manifest last, as it was written.
+            let files: Vec<PathBuf> = files.chain([manifest]).collect();
+            let step = checkpoint.step();
+            match self.put(files, Some(step), &kept).await {
+                Ok(()) => {}
+                // It was removed meanwhile, and another one takes its place.
+                Err(Lost::Daemon(words)) if !checkpoint.path.exists() => {
+                    tracing::debug!(step, "a checkpoint was not brought home: {words}");
+                }
+                Err(lost) => return Err(lost),
+            }
+            home.steps.insert(step);
+        }
+        Ok(())
+    }
+
+    async fn bring_results(&self, home: &mut Home) -> Result<(), Lost> {
+        let folder = self.local.job().artifacts();
+        let found = results(&folder).map_err(local)?;
+        let news: Vec<_> = found.iter().filter(|(name, state)| home.results.get(*name) != Some(*state)).collect();
+        if news.is_empty() {
+            return Ok(());
+        }
+        self.put(news.iter().map(|(name, _)| folder.join(name)).collect(), None, &BTreeSet::new()).await?;
+        home.results.extend(news.into_iter().map(|(name, state)| (name.clone(), *state)));
+        Ok(())
+    }
+
+    /// Sends whole files; those of a checkpoint where a step is given.
+    async fn put(&self, files: Vec<PathBuf>, step: Option<u64>, kept: &BTreeSet<u64>) -> Result<(), Lost> {
+        let sums = tokio::task::spawn_blocking(move || files.into_iter().map(summed).collect::<io::Result<Vec<_>>>());
+        let sums = sums.await.map_err(|error| Lost::Daemon(error.to_string()))?.map_err(local)?;
+        let begin = v1::PutFilesBegin {
+            rank: self.rank,
+            outpost: self.outpost,
+            step: step.unwrap_or_default(),
+            files: sums.iter().map(|(_, told)| told.clone()).collect(),
+            kept_steps: kept.iter().copied().collect(),
+        };
+        let first = v1::PutFilesRequest { part: Some(Part::Begin(begin)) };
+        let files: Vec<_> = sums.into_iter().map(|(path, told)| (path, told.size_bytes)).collect();
+        let data = stream::unfold((files.into_iter(), None), |(files, open)| async move {
+            let read = tokio::task::spawn_blocking(move || next_piece(files, open)).await.ok()?;
+            let (data, files, open) = read?;
+            Some((v1::PutFilesRequest { part: Some(Part::Data(data)) }, (files, open)))
+        });
+        let messages = futures_util::StreamExt::chain(stream::iter([first]), data);
+        let mut client = self.client.clone();
+        match step {
+            Some(_) => client.put_checkpoint(messages).await.map(drop)?,
+            None => client.put_artifacts(messages).await.map(drop)?,
+        }
+        Ok(())
+    }
+
+    async fn bring_bytes(&self, home: &mut Home, lengths: &[(String, PathBuf, u64)]) -> Result<(), Lost> {
+        let mut after_step = None;
+        loop {
+            let (mut pieces, mut room) = (Vec::new(), REQUEST_BYTES);
+            for (name, path, length) in lengths {
+                let offset = home.bytes.get(name).copied().unwrap_or_default();
+                let count = length.saturating_sub(offset).min(PIECE_BYTES).min(room);
+                if count == 0 || pieces.len() == MOST_PIECES {
+                    continue;
+                }
+                room -= count;
+                if name.starts_with("tensorboard/") && after_step.is_none() {
+                    after_step = Some(self.began_after());
+                }
+                let data = read_at(path, offset, count).map_err(local)?;
+                let after_step = after_step.unwrap_or_default();
+                pieces.push(v1::Piece { file: name.clone(), offset, data, after_step });
+            }
+            if pieces.is_empty() {
+                return Ok(());
+            }
+            let names: Vec<_> = pieces.iter().map(|piece| piece.file.clone()).collect();
+            let received = self.push(pieces).await?.received;
+            home.bytes.extend(names.into_iter().zip(received));
+        }
+    }
+
+    /// The step that this attempt goes on from.
+    fn began_after(&self) -> i64 {
+        let mut tail = JournalTail::new(self.local.job().clone());
+        let mut fold = ProgressFold::default();
+        while let Ok(records) = tail.read(1000)
+            && !records.is_empty()
+        {
+            records.iter().for_each(|record| fold.add(record));
+        }
+        fold.started(self.local.attempt()).map_or(0, |started| started.first_step as i64)
+    }
+
+    async fn push(&self, pieces: Vec<v1::Piece>) -> Result<v1::PushJournalResponse, Lost> {
+        let request = v1::PushJournalRequest { rank: self.rank, outpost: self.outpost, pieces };
+        Ok(self.client.clone().push_journal(request).await?.into_inner())
+    }
+}
+
+/// A fault of this machine's disk: it is tried again, as one of the daemon is.
+fn local(error: io::Error) -> Lost {
+    Lost::Daemon(format!("the folder of the rank: {error}"))
+}
+
+/// The results that are whole, by their sizes and times.
+fn results(folder: &Path) -> io::Result<BTreeMap<String, (u64, SystemTime)>> {
+    let mut found = BTreeMap::new();
+    for entry in entries(folder)? {
+        let entry = entry?;
+        let (name, about) = (entry.file_name().to_string_lossy().into_owned(), entry.metadata()?);
+        if about.is_file() && !name.starts_with('.') {
+            found.insert(name, (about.len(), about.modified()?));
+        }
+    }
+    Ok(found)
+}
+
+fn summed(path: PathBuf) -> io::Result<(PathBuf, v1::PutFile)> {
+    let mut file = File::open(&path)?;
+    let size_bytes = file.metadata()?.len();
+    let sha256 = Sha256::of_reader(&mut file)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Ok((path, v1::PutFile { name, size_bytes, sha256 }))
+}
+
+type Files = std::vec::IntoIter<(PathBuf, u64)>;
+
+/// The next bytes of files, one behind the other; None at their end. A file that has become shorter
+/// ends them, and the other side misses the rest.
+fn next_piece(mut files: Files, mut open: Option<(File, u64)>) -> Option<(Vec<u8>, Files, Option<(File, u64)>)> {
+    loop {
+        if let Some((file, left)) = &mut open
+            && *left > 0
+        {
+            let mut data = Vec::new();
+            let most = (*left).min(MESSAGE_BYTES as u64);
+            file.by_ref().take(most).read_to_end(&mut data).ok()?;
+            *left -= data.len() as u64;
+            return if data.is_empty() { None } else { Some((data, files, open)) };
+        }
+        let (path, size) = files.next()?;
+        open = Some((File::open(path).ok()?, size));
+    }
+}
+
+fn read_at(path: &Path, offset: u64, count: u64) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(offset))?;
+    let mut data = Vec::new();
+    file.take(count).read_to_end(&mut data)?;
+    Ok(data)
+}
