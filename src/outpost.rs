@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tonic::Code;
 
@@ -150,76 +150,109 @@ async fn run(arguments: &Arguments, contract: &Contract) -> Result<Outcome, Stop
     let id: JobId = joined.job.parse().map_err(|_| format!("the daemon names a job {:?}", joined.job))?;
     tracing::info!(job = joined.job, attempt = joined.attempt, rank = contract.rank, "joined");
 
-    let meeting = contract.meeting(joined.may_leave_machine)?;
-    let place = arguments.dir.clone().unwrap_or_else(std::env::temp_dir);
-    let local = LocalFolder::make(&place, &id, joined.attempt, contract.rank, outpost)
-        .map_err(|error| format!("a folder for the rank in {}: {error}", place.display()))?;
-    let fetching = local.fetch(&mut client, &joined, meeting);
-    // Everything is small enough to be given up for a signal, and nothing has run.
-    tokio::select! {
-        fetched = fetching => fetched?,
-        _ = terminate.recv() => return Err("stopped before the rank began".into()),
-        _ = interrupt.recv() => return Err("stopped before the rank began".into()),
+    let courier = Courier::new(client.clone(), contract.rank, outpost);
+    let rank = Rank { id, joined, courier };
+    let ended = rank.run(arguments, contract, client, &mut terminate, &mut interrupt).await;
+    if let Err(words) = &ended {
+        // Nothing has run.
+        rank.tell_end(Exit::Unknown, words.clone(), CONNECT).await;
+    }
+    ended
+}
+
+/// A rank that has joined.
+struct Rank {
+    id: JobId,
+    joined: v1::JoinLaunchResponse,
+    courier: Courier,
+}
+
+impl Rank {
+    async fn run(
+        &self,
+        arguments: &Arguments,
+        contract: &Contract,
+        mut client: Client,
+        terminate: &mut Signal,
+        interrupt: &mut Signal,
+    ) -> Result<Outcome, Stopped> {
+        let Self { id, joined, courier } = self;
+        let meeting = contract.meeting(joined.may_leave_machine)?;
+        let place = arguments.dir.clone().unwrap_or_else(std::env::temp_dir);
+        let local = LocalFolder::make(&place, id, joined.attempt, contract.rank, courier.outpost())
+            .map_err(|error| format!("a folder for the rank in {}: {error}", place.display()))?;
+        let fetching = local.fetch(&mut client, joined, meeting);
+        // Nothing has run.
+        let fetched = tokio::select! {
+            fetched = fetching => fetched,
+            _ = terminate.recv() => Err("stopped before the rank began".into()),
+            _ = interrupt.recv() => Err("stopped before the rank began".into()),
+        };
+        if fetched.is_err() {
+            local.remove();
+        }
+        fetched?;
+
+        let lock = FileLock::take(&local.lock()).map_err(|error| format!("{}: {error}", local.lock().display()))?;
+        let _lock = lock.ok_or("another outpost uses the folder of the rank")?;
+        let (supervisor, mut news) = supervisor(joined, &local)?;
+        let start =
+            Start { kind: RunnerKind::Runner, visible: None, memory_bytes: joined.memory_limit_bytes, ranks: 1 };
+        let runner = Arc::new(supervisor.start(id.clone(), local.rank().clone(), joined.attempt, start));
+        let orphan_timeout = duration(joined.orphan_timeout, Duration::from_secs(3600));
+        let beat = (duration(joined.lease, Duration::from_secs(30)) / BEATS).min(SLOWEST_BEAT);
+        let beating = tokio::spawn(keep_lease(courier.clone(), runner.clone(), beat, orphan_timeout));
+        let carrying = tokio::spawn(courier.clone().carry(local.clone()));
+        let mut last_step = 0;
+        let ended = loop {
+            tokio::select! {
+                told = news.recv() => match told.map(|event| event.what) {
+                    Some(RunnerNews::Ended { exit, fault, said, .. }) => break (exit, fault, said),
+                    Some(RunnerNews::Progress { fold, .. }) => {
+                        last_step = fold.saved(joined.attempt).unwrap_or(last_step);
+                    }
+                    Some(RunnerNews::Spawned { .. } | RunnerNews::Doubt(_)) => {}
+                    None => return Err("the runner is not looked after any more".into()),
+                },
+                _ = terminate.recv() => {
+                    tracing::info!("SIGTERM: the rank is asked to stop");
+                    runner.stop();
+                }
+                _ = interrupt.recv() => {
+                    tracing::info!("SIGINT: the rank is asked to stop");
+                    runner.stop();
+                }
+            }
+        };
+        let (exit, fault, said) = ended;
+        tracing::info!(?exit, step = last_step, "the runner has ended");
+        courier.finish();
+        // It brings the rest; an engine that ends for good kills us meanwhile.
+        let carried = tokio::time::timeout(orphan_timeout, carrying).await;
+        let is_home = matches!(carried, Ok(Ok(Ok(()))));
+        beating.abort();
+        if is_home {
+            let words = fault.as_ref().map(|fault| fault.words.clone()).unwrap_or_default();
+            self.tell_end(exit, words, orphan_timeout).await;
+            local.remove();
+        } else {
+            tracing::error!(folder = %local.path().display(), "not everything could be brought to the daemon; it stays here");
+        }
+        let reason = said.as_ref().map(v1::RunnerEnded::reason);
+        let words = said.map(|said| said.message).or(fault.map(|fault| fault.words));
+        let words = words.unwrap_or_else(|| format!("the runner ended by {exit:?}"));
+        Ok(match (exit, reason) {
+            (Exit::Code(0), _) => Outcome::InOrder,
+            (_, Some(JobEndReason::PeerLost)) => Outcome::PeerLost(words),
+            _ => Outcome::Failed(words),
+        })
     }
 
-    let lock = FileLock::take(&local.lock()).map_err(|error| format!("{}: {error}", local.lock().display()))?;
-    let _lock = lock.ok_or("another outpost uses the folder of the rank")?;
-    let (supervisor, mut news) = supervisor(&joined, &local)?;
-    let start = Start { kind: RunnerKind::Runner, visible: None, memory_bytes: joined.memory_limit_bytes, ranks: 1 };
-    let runner = Arc::new(supervisor.start(id, local.rank().clone(), joined.attempt, start));
-    let courier = Courier::new(client.clone(), contract.rank, outpost, local.clone());
-    let orphan_timeout = duration(joined.orphan_timeout, Duration::from_secs(3600));
-    let beat = (duration(joined.lease, Duration::from_secs(30)) / BEATS).min(SLOWEST_BEAT);
-    let beating = tokio::spawn(keep_lease(courier.clone(), runner.clone(), beat, orphan_timeout));
-    let carrying = tokio::spawn(courier.clone().carry());
-    let mut last_step = 0;
-    let ended = loop {
-        tokio::select! {
-            told = news.recv() => match told.map(|event| event.what) {
-                Some(RunnerNews::Ended { exit, fault, said, .. }) => break (exit, fault, said),
-                Some(RunnerNews::Progress { fold, .. }) => {
-                    last_step = fold.saved(joined.attempt).unwrap_or(last_step);
-                }
-                Some(RunnerNews::Spawned { .. } | RunnerNews::Doubt(_)) => {}
-                None => return Err("the runner is not looked after any more".into()),
-            },
-            _ = terminate.recv() => {
-                tracing::info!("SIGTERM: the rank is asked to stop");
-                runner.stop();
-            }
-            _ = interrupt.recv() => {
-                tracing::info!("SIGINT: the rank is asked to stop");
-                runner.stop();
-            }
-        }
-    };
-    let (exit, fault, said) = ended;
-    tracing::info!(?exit, step = last_step, "the runner has ended");
-    courier.finish();
-    // It brings the rest; an engine that ends for good kills us meanwhile.
-    let carried = tokio::time::timeout(orphan_timeout, carrying).await;
-    let is_home = matches!(carried, Ok(Ok(Ok(()))));
-    beating.abort();
-    if is_home {
-        let request = v1::EndRankRequest {
-            rank: contract.rank,
-            outpost,
-            exit: serde_json::to_vec(&ExitNote::new(joined.attempt, exit)).unwrap_or_default(),
-            fault: fault.as_ref().map(|fault| fault.words.clone()).unwrap_or_default(),
-        };
-        courier.until_told(request, orphan_timeout).await;
-        local.remove();
-    } else {
-        tracing::error!(folder = %local.path().display(), "not everything could be brought to the daemon; it stays here");
+    /// Tells the end, and tries for as long as that.
+    async fn tell_end(&self, exit: Exit, fault: String, limit: Duration) {
+        let note = ExitNote::new(self.joined.attempt, exit);
+        self.courier.until_told(serde_json::to_vec(&note).unwrap_or_default(), fault, limit).await;
     }
-    let reason = said.as_ref().map(v1::RunnerEnded::reason);
-    let words = said.map(|said| said.message).or(fault.map(|fault| fault.words));
-    let words = words.unwrap_or_else(|| format!("the runner ended by {exit:?}"));
-    Ok(match (exit, reason) {
-        (Exit::Code(0), _) => Outcome::InOrder,
-        (_, Some(JobEndReason::PeerLost)) => Outcome::PeerLost(words),
-        _ => Outcome::Failed(words),
-    })
 }
 
 /// Renews the lease until it is aborted, and hands on the daemon's wishes. A rank whose place is
@@ -275,8 +308,9 @@ fn supervisor(
     local: &LocalFolder,
 ) -> Result<(Supervisor, mpsc::Receiver<crate::supervisor::RunnerEvent>), Stopped> {
     let cpus = std::thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(1));
-    let (settings, _) =
-        config::gather(&Flags::default(), std::env::vars_os(), cpus).map_err(|wrong| wrong.to_string())?;
+    // Nothing is kept there.
+    let flags = Flags { state_dir: Some(local.path().to_owned()), ..Flags::default() };
+    let (settings, _) = config::gather(&flags, std::env::vars_os(), cpus).map_err(|wrong| wrong.to_string())?;
     let mut runner = runner_settings(&settings, None).map_err(|error| error.to_string())?;
     runner.daemon_lock = local.lock();
     // The lock is free once we are dead.

@@ -21,7 +21,7 @@ use crate::sha256::Sha256;
 /// The rank's files are looked at this often.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 /// Bytes of a piece of a file that grows.
-const PIECE_BYTES: u64 = 1 << 20;
+const PIECE_BYTES: u64 = 512 << 10;
 /// Bytes of all pieces of a request.
 const REQUEST_BYTES: u64 = 2 << 20;
 /// Pieces of a request.
@@ -50,7 +50,6 @@ pub(super) struct Courier {
     client: Client,
     rank: u32,
     outpost: u64,
-    local: LocalFolder,
     is_last: Arc<AtomicBool>,
 }
 
@@ -66,8 +65,13 @@ struct Home {
 }
 
 impl Courier {
-    pub(super) fn new(client: Client, rank: u32, outpost: u64, local: LocalFolder) -> Self {
-        Self { client, rank, outpost, local, is_last: Arc::default() }
+    pub(super) fn new(client: Client, rank: u32, outpost: u64) -> Self {
+        Self { client, rank, outpost, is_last: Arc::default() }
+    }
+
+    /// The number of the outpost.
+    pub(super) fn outpost(&self) -> u64 {
+        self.outpost
     }
 
     /// Renews the lease, and hears what is wished.
@@ -82,11 +86,12 @@ impl Courier {
 
     /// Brings everything home, until [`Courier::finish`] and all is there. An error where the rank is
     /// not ours any more.
-    pub(super) async fn carry(self) -> Result<(), ()> {
-        let mut home = self.at_the_start();
+    pub(super) async fn carry(self, local: LocalFolder) -> Result<(), ()> {
+        let carrier = Carrier { courier: self, local };
+        let mut home = carrier.at_the_start();
         loop {
-            let is_last = self.is_last.load(Ordering::SeqCst);
-            match self.round(&mut home).await {
+            let is_last = carrier.courier.is_last.load(Ordering::SeqCst);
+            match carrier.round(&mut home).await {
                 Ok(()) if is_last => return Ok(()),
                 Ok(()) => tokio::time::sleep(LOOK_EVERY).await,
                 Err(Lost::Daemon(words)) => {
@@ -102,7 +107,8 @@ impl Courier {
     }
 
     /// Tells the end of the rank, and tries for as long as that.
-    pub(super) async fn until_told(&self, request: v1::EndRankRequest, limit: Duration) {
+    pub(super) async fn until_told(&self, exit: Vec<u8>, fault: String, limit: Duration) {
+        let request = v1::EndRankRequest { rank: self.rank, outpost: self.outpost, exit, fault };
         let begun = Instant::now();
         while begun.elapsed() < limit {
             match self.client.clone().end_rank(request.clone()).await {
@@ -112,6 +118,19 @@ impl Courier {
         }
     }
 
+    async fn push(&self, pieces: Vec<v1::Piece>) -> Result<v1::PushJournalResponse, Lost> {
+        let request = v1::PushJournalRequest { rank: self.rank, outpost: self.outpost, pieces };
+        Ok(self.client.clone().push_journal(request).await?.into_inner())
+    }
+}
+
+/// A courier that carries the files of a folder.
+struct Carrier {
+    courier: Courier,
+    local: LocalFolder,
+}
+
+impl Carrier {
     /// The files that came from there.
     fn at_the_start(&self) -> Home {
         let mut home = Home::default();
@@ -128,7 +147,7 @@ impl Courier {
             ("journal".to_owned(), self.local.rank().journal()),
             ("runner.log".to_owned(), self.local.rank().log()),
         ];
-        if self.rank == 0 {
+        if self.courier.rank == 0 {
             for entry in entries(&job.tensorboard()).map_err(local)? {
                 let entry = entry.map_err(local)?;
                 growing.push((format!("tensorboard/{}", entry.file_name().to_string_lossy()), entry.path()));
@@ -139,7 +158,7 @@ impl Courier {
             (name, path, length)
         });
         let lengths: Vec<_> = lengths.collect();
-        if self.rank == 0 {
+        if self.courier.rank == 0 {
             self.bring_checkpoints(home).await?;
             self.bring_results(home).await?;
         }
@@ -188,8 +207,8 @@ impl Courier {
         let sums = tokio::task::spawn_blocking(move || files.into_iter().map(summed).collect::<io::Result<Vec<_>>>());
         let sums = sums.await.map_err(|error| Lost::Daemon(error.to_string()))?.map_err(local)?;
         let begin = v1::PutFilesBegin {
-            rank: self.rank,
-            outpost: self.outpost,
+            rank: self.courier.rank,
+            outpost: self.courier.outpost,
             step: step.unwrap_or_default(),
             files: sums.iter().map(|(_, told)| told.clone()).collect(),
             kept_steps: kept.iter().copied().collect(),
@@ -202,7 +221,7 @@ impl Courier {
             Some((v1::PutFilesRequest { part: Some(Part::Data(data)) }, (files, open)))
         });
         let messages = futures_util::StreamExt::chain(stream::iter([first]), data);
-        let mut client = self.client.clone();
+        let mut client = self.courier.client.clone();
         match step {
             Some(_) => client.put_checkpoint(messages).await.map(drop)?,
             None => client.put_artifacts(messages).await.map(drop)?,
@@ -232,7 +251,7 @@ impl Courier {
                 return Ok(());
             }
             let names: Vec<_> = pieces.iter().map(|piece| piece.file.clone()).collect();
-            let received = self.push(pieces).await?.received;
+            let received = self.courier.push(pieces).await?.received;
             home.bytes.extend(names.into_iter().zip(received));
         }
     }
@@ -247,11 +266,6 @@ impl Courier {
             records.iter().for_each(|record| fold.add(record));
         }
         fold.started(self.local.attempt()).map_or(0, |started| started.first_step as i64)
-    }
-
-    async fn push(&self, pieces: Vec<v1::Piece>) -> Result<v1::PushJournalResponse, Lost> {
-        let request = v1::PushJournalRequest { rank: self.rank, outpost: self.outpost, pieces };
-        Ok(self.client.clone().push_journal(request).await?.into_inner())
     }
 }
 

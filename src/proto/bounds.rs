@@ -27,7 +27,7 @@ const BOUNDS: &[(usize, &[&str])] = &[
     // 63 characters.
     (252, &["ListJobsRequest.LabelsEntry.value", "JobSpec.LabelsEntry.value"]),
     (64, &[
-        "UploadBegin.sha256", "CreateTokenRequest.token_id", "CreateTokenRequest.owner", "ListJobsRequest.states", "Retry.also_on", "Retry.never_on", "Normalize.mean", "Normalize.std", "GpuList.gpus",
+        "UploadBegin.sha256", "PutFile.sha256", "PushJournalRequest.pieces", "CreateTokenRequest.token_id", "CreateTokenRequest.owner", "ListJobsRequest.states", "Retry.also_on", "Retry.never_on", "Normalize.mean", "Normalize.std", "GpuList.gpus",
         "Mlp.hidden", "SafetensorsDataset.inputs", "NpzDataset.inputs", "CifarDataset.paths", "TextDataset.paths", "WarmStart.rename", "WarmStart.only",
         "Optimizer.freeze", "Optimizer.groups", "ParameterGroup.parameters", "JobEdits.set", "JobSpec.after", "RedoJobRequest.after",
         "CsvDataset.paths", "CsvDataset.missing", "CsvDataset.inputs",
@@ -42,13 +42,14 @@ const BOUNDS: &[(usize, &[&str])] = &[
         "ParquetDataset.targets", "ParquetDataset.features", "ParquetDataset.ignore", "ParquetDataset.categorical", "MissingValues.columns",
         "TableInput.columns",
     ]),
+    (4096, &["AttachLauncherRequest.running", "PutFilesBegin.files", "EndRankRequest.exit"]),
     // A character.
     (4, &["CsvDataset.delimiter", "CsvDataset.quote", "CsvDataset.comment"]),
     (256, &["Sequential.layers", "Program.env"]),
-    (65_536, &["CrossEntropy.class_weights", "Nll.class_weights", "BinaryCrossEntropy.positive_weights"]),
-    (1024, &["Program.command", "MultiStep.at_steps", "UploadBegin.name", "StatFileRequest.name", "DeleteFileRequest.name"]),
-    (524_288, &["UploadFileRequest.data"]),
-    (128, &["CreateJobRequest.request_id", "RedoJobRequest.request_id"]),
+    (65_536, &["CrossEntropy.class_weights", "Nll.class_weights", "BinaryCrossEntropy.positive_weights", "EndLaunchRequest.message", "EndRankRequest.fault", "PutFilesBegin.kept_steps"]),
+    (1024, &["Program.command", "MultiStep.at_steps", "UploadBegin.name", "StatFileRequest.name", "DeleteFileRequest.name", "GetLaunchFileRequest.path"]),
+    (524_288, &["UploadFileRequest.data", "PutFilesRequest.data", "Piece.data"]),
+    (128, &["CreateJobRequest.request_id", "RedoJobRequest.request_id", "AttachLauncherRequest.launcher", "EndLaunchRequest.launcher"]),
     (NAME, &[
         "Program.EnvEntry.key", "GetJobRequest.name", "WatchJobRequest.name", "CancelJobRequest.name", "PauseJobRequest.name",
         "ResumeJobRequest.name", "SetJobPriorityRequest.name", "RedoJobRequest.name", "DeleteJobRequest.name", "Dependency.job", "ReadJobLogRequest.name", "ListScalarTagsRequest.name",
@@ -67,9 +68,10 @@ const BOUNDS: &[(usize, &[&str])] = &[
         "CsvDataset.target", "CsvDataset.targets[]", "CsvDataset.features[]", "CsvDataset.ignore[]", "CsvDataset.categorical[]",
         "ParquetDataset.target", "ParquetDataset.targets[]", "ParquetDataset.features[]", "ParquetDataset.ignore[]", "ParquetDataset.categorical[]",
         "MissingValues.columns[]", "TableInput.name", "TableInput.columns[]",
+        "EndLaunchRequest.job", "LaunchName.job", "JoinLaunchRequest.version", "JoinLaunchRequest.host", "PutFile.name",
     ]),
     // 128 characters.
-    (512, &["JobSpec.display_name"]),
+    (512, &["JobSpec.display_name", "Piece.file"]),
     (PATH, &[
         "Program.working_dir", "Program.EnvEntry.value", "FieldEdit.value", "CsvDataset.path", "CsvDataset.paths[]",
         "ParquetDataset.path", "ParquetDataset.paths[]",

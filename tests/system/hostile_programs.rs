@@ -254,6 +254,11 @@ async fn the_kernel_keeps_a_program_to_its_memory_where_its_host_cannot() {
     let mut spec = shell("until [ -e go ]; do sleep 0.05; done; tail /dev/zero; exit 1");
     spec.resources.as_mut().unwrap().memory_limit_bytes = Some(100 << 20);
     let job = daemon.create(spec).await;
+    // It ends by the same signal, and not because of its memory.
+    let mut beside = shell("until [ -e go ]; do sleep 0.05; done; kill -9 $$");
+    beside.resources.as_mut().unwrap().memory_limit_bytes = Some(100 << 20);
+    let beside = daemon.create(beside).await;
+    daemon.watch_until(&beside.name, |job| job.state() == JobState::Running).await;
     daemon.watch_until(&job.name, |job| job.state() == JobState::Running).await;
     let (host, id) = (daemon.signed(&job.name, "lock"), job.name.trim_start_matches("jobs/"));
     let program = wait_for("the program", || {
@@ -280,6 +285,9 @@ async fn the_kernel_keeps_a_program_to_its_memory_where_its_host_cannot() {
     assert_eq!((end.reason(), end.exit_code), (JobEndReason::OutOfMemory, Some(1)), "{end:?}");
     assert!(end.message.ends_with("the job had reached resources.memory_limit_bytes, 104857600"), "{end:?}");
     assert!(!Path::new(folder).exists(), "the group outlives its job");
+    fs::write(daemon.job_folder(&beside.name).join("program/go"), "").unwrap();
+    let end = daemon.watch_to_end(&beside.name).await.end.unwrap();
+    assert_eq!((end.reason(), end.signal), (JobEndReason::ProgramFailed, Some(9)), "{end:?}");
     drop(daemon);
 }
 

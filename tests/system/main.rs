@@ -39,6 +39,7 @@ mod infinities;
 mod inspect;
 mod judging;
 mod larger_arrays;
+mod launches;
 mod limits;
 mod listed_images;
 mod losses;

@@ -16,7 +16,7 @@ fn start() -> Daemon {
 
 /// A network with everything whose numbers depend on the slice that it sees, two epochs with an
 /// uneven last batch, in four shards.
-fn job(ranks: u32) -> v1::JobSpec {
+pub(crate) fn job(ranks: u32) -> v1::JobSpec {
     let mut spec = spec::mnist(v1::training::Length::Epochs(2));
     let data = spec.data.as_mut().unwrap();
     data.limit = Some(1005);
@@ -36,12 +36,12 @@ fn job(ranks: u32) -> v1::JobSpec {
     }
 }
 
-async fn past(daemon: &Daemon, name: &str, step: u64) {
+pub(crate) async fn past(daemon: &Daemon, name: &str, step: u64) {
     daemon.watch_until(name, |job| job.progress.as_ref().is_some_and(|progress| progress.step >= step)).await;
 }
 
 /// The end of a job, which nothing happened to, of one rank.
-async fn unbroken(daemon: &Daemon) -> Outcome {
+pub(crate) async fn unbroken(daemon: &Daemon) -> Outcome {
     let job = daemon.create(job(1)).await;
     Outcome::of(daemon, &daemon.watch_to_end(&job.name).await).await
 }

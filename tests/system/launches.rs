@@ -1,0 +1,193 @@
+//! Ranks on other machines, as an engine starts them: the test is the launcher and the engine, and
+//! starts the real outposts.
+
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+use tonic::{Code, Request, Streaming};
+use torchd::proto::v1;
+use torchd::proto::v1::launch_service_client::LaunchServiceClient;
+use torchd::proto::v1::launcher_order::Order;
+
+use super::daemon::{Daemon, Setup, wait_for};
+use super::ranks::{job, past, unbroken};
+use super::resume::{Outcome, event_steps, retried};
+use super::tools;
+
+/// A job of ranks on other machines.
+fn scaled(world_size: u32, min_world_size: u32) -> v1::JobSpec {
+    let engine = v1::Engine::Torchrun.into();
+    let scale = v1::Scale { engine, world_size, min_world_size: Some(min_world_size), join_timeout: None };
+    let spec = job(1);
+    let resources = spec.resources.map(|all| v1::Resources { ranks: None, ..all });
+    v1::JobSpec { scale: Some(scale), resources, ..spec }
+}
+
+/// A launcher with that many slots.
+async fn attach(daemon: &Daemon, slots: u32) -> Launcher {
+    attach_again(daemon, slots, Vec::new()).await
+}
+
+async fn attach_again(daemon: &Daemon, slots: u32, running: Vec<v1::LaunchName>) -> Launcher {
+    let mut client = LaunchServiceClient::new(daemon.channel().await);
+    let engine = v1::Engine::Torchrun.into();
+    let request = v1::AttachLauncherRequest { launcher: "test".into(), engine, slots, running };
+    let mut orders = client.attach_launcher(request).await.unwrap().into_inner();
+    let first = orders.message().await.unwrap().unwrap();
+    assert!(matches!(first.order, Some(Order::Attached(_))));
+    Launcher { orders, client, place: TempDir::new().unwrap() }
+}
+
+struct Launcher {
+    orders: Streaming<v1::LauncherOrder>,
+    client: LaunchServiceClient<tonic::transport::Channel>,
+    /// Where ranks have their files.
+    place: TempDir,
+}
+
+impl Launcher {
+    async fn order(&mut self) -> Order {
+        self.orders.message().await.unwrap().unwrap().order.unwrap()
+    }
+
+    /// The next launch; orders to stop are passed over.
+    async fn launch(&mut self) -> v1::Launch {
+        loop {
+            if let Order::Launch(launch) = self.order().await {
+                return launch;
+            }
+        }
+    }
+
+    /// Starts a rank as an engine would.
+    fn rank(&self, daemon: &Daemon, launch: &v1::Launch, rank: u32, port: u16) -> Rank {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_torchd"));
+        command.arg("--rank").env_clear().env("PATH", std::env::var_os("PATH").unwrap());
+        command.env("OMP_WAIT_POLICY", "PASSIVE").env("TMPDIR", self.place.path());
+        command.env("TORCHD_SERVER", daemon.grpc.to_string()).env("TORCHD_TOKEN", &launch.token);
+        command.env("RANK", rank.to_string()).env("WORLD_SIZE", launch.world_size.to_string());
+        command.env("MASTER_ADDR", "127.0.0.1").env("MASTER_PORT", port.to_string());
+        let errors = self.place.path().join(format!("error-{}-{rank}.json", launch.attempt));
+        Rank(command.env("TORCHELASTIC_ERROR_FILE", errors).stdin(Stdio::null()).spawn().unwrap())
+    }
+
+    fn ranks(&self, daemon: &Daemon, launch: &v1::Launch) -> Vec<Rank> {
+        let port = free_port();
+        (0..launch.world_size).map(|rank| self.rank(daemon, launch, rank, port)).collect()
+    }
+
+    /// The engine has ended a launch.
+    async fn ended(&mut self, launch: &v1::Launch, message: &str) {
+        let request = v1::EndLaunchRequest {
+            launcher: "test".into(),
+            job: launch.job.clone(),
+            attempt: launch.attempt,
+            message: message.into(),
+        };
+        self.client.end_launch(request).await.unwrap();
+    }
+
+    /// Nothing of any rank is left.
+    fn assert_tidy(&self) {
+        let left = std::fs::read_dir(self.place.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        let left: Vec<_> = left.filter(|name| name.to_string_lossy().starts_with("torchd-")).collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+/// A port that nobody listens on now.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// An outpost; one that the test has forgotten is killed.
+struct Rank(Child);
+
+impl Rank {
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.0.id() as i32), signal).unwrap();
+    }
+
+    /// Its exit code.
+    fn end(&mut self) -> Option<i32> {
+        wait_for("the end of an outpost", || self.0.try_wait().unwrap()).code()
+    }
+}
+
+impl Drop for Rank {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn an_engines_ranks_give_the_numbers_of_this_machine_and_everything_comes_home() {
+    if !tools::has_ranks() {
+        return;
+    }
+    let daemon = Setup::new().set("jobs.cpu_slots", "1").start();
+    let waiting = daemon.create(scaled(2, 2)).await;
+    daemon.watch_until(&waiting.name, |job| job.waiting_reason.contains("no launcher of torchrun is attached")).await;
+    let mut launcher = attach(&daemon, 2).await;
+    let launch = launcher.launch().await;
+    assert_eq!((launch.job.as_str(), launch.attempt, launch.world_size), (waiting.name.as_str(), 1, 2));
+    let mut ranks = launcher.ranks(&daemon, &launch);
+    let ended = daemon.watch_to_end(&waiting.name).await;
+    let end = ended.end.clone().unwrap();
+    assert_eq!(end.reason(), v1::JobEndReason::Finished, "{}", end.message);
+    assert!(ranks.iter_mut().all(|rank| rank.end() == Some(0)));
+    launcher.assert_tidy();
+    assert!(matches!(launcher.order().await, Order::Stop(stop) if stop.job == waiting.name));
+    let whole = unbroken(&daemon).await;
+    Outcome::of(&daemon, &ended).await.assert_same(&whole);
+    let (here, there) = (daemon.jobs().await, daemon.job_folder(&waiting.name));
+    drop(here);
+    assert!(there.join("runner.log").metadata().unwrap().len() > 0);
+    assert!(there.join("ranks/1/journal").metadata().unwrap().len() > 0);
+    assert!(!event_steps(&there).is_empty());
+}
+
+#[tokio::test]
+async fn a_job_goes_on_with_as_many_ranks_as_there_is_room_for_to_the_same_numbers() {
+    if !tools::has_ranks() {
+        return;
+    }
+    let daemon = Setup::new().set("jobs.cpu_slots", "1").start();
+    let whole = unbroken(&daemon).await;
+    let job = daemon.create(scaled(4, 1)).await;
+    let mut launcher = attach(&daemon, 3).await;
+    let launch = launcher.launch().await;
+    // Three do not divide four shards.
+    assert_eq!(launch.world_size, 2);
+    let mut ranks = launcher.ranks(&daemon, &launch);
+    past(&daemon, &job.name, 12).await;
+    daemon.jobs().await.pause_job(v1::PauseJobRequest { name: job.name.clone() }).await.unwrap();
+    let paused = daemon.watch_until(&job.name, |job| job.state() == v1::JobState::Paused).await;
+    assert_eq!(paused.last_attempt_end.unwrap().reason(), v1::JobEndReason::Paused);
+    assert!(ranks.iter_mut().all(|rank| rank.end() == Some(0)));
+    launcher.ended(&launch, "").await;
+    launcher.assert_tidy();
+    drop(launcher);
+    let mut launcher = attach(&daemon, 4).await;
+    daemon
+        .jobs()
+        .await
+        .resume_job(v1::ResumeJobRequest { name: job.name.clone(), ..Default::default() })
+        .await
+        .unwrap();
+    let launch = launcher.launch().await;
+    assert_eq!((launch.attempt, launch.world_size), (2, 4));
+    let _ranks = launcher.ranks(&daemon, &launch);
+    let ended = daemon.watch_to_end(&job.name).await;
+    let end = ended.end.clone().unwrap();
+    assert_eq!(end.reason(), v1::JobEndReason::Finished, "{}", end.message);
+    Outcome::of(&daemon, &ended).await.assert_same(&whole);
+    // What the first attempt told beyond its checkpoint is told once.
+    for (tag, steps) in event_steps(&daemon.job_folder(&job.name)) {
+        assert!(steps.is_sorted_by(|one, other| one < other), "{tag}: {steps:?}");
+    }
+}
