@@ -325,11 +325,6 @@ impl Manager {
         Ok(self.store.counts().await?)
     }
 
-    /// The bytes in the jobs' folders, as last measured.
-    pub fn held_bytes(&self) -> u64 {
-        self.held_bytes.borrow().total()
-    }
-
     /// Jobs that have not ended.
     pub fn live(&self) -> Vec<Arc<View>> {
         self.live.borrow().values().map(|view| view.borrow().clone()).collect()

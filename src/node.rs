@@ -118,6 +118,7 @@ impl NodeSource {
             // The watcher of GPUs and the runner are not of this room.
             gpu_source: None,
             runner_confinement: None,
+            launchers: Vec::new(),
         }
     }
 

@@ -75,9 +75,20 @@ fn describe(cluster: &v1::Cluster) -> String {
         ("Databricks runtime", presence(&cluster.databricks_runtime)),
         ("Spark", presence(&cluster.spark)),
         ("runners", limits(cluster.runner_confinement.as_ref())),
+        ("launchers", launchers(&cluster.launchers)),
     ]);
     text.push('\n');
     text + &capabilities(cluster)
+}
+
+/// The launchers, each with its engine and its slots.
+fn launchers(all: &[v1::Launcher]) -> String {
+    let line = |found: &v1::Launcher| {
+        let engine = found.engine().as_str_name().trim_start_matches("ENGINE_").to_lowercase();
+        let owner = if found.for_all { "all owners" } else { &found.owner };
+        format!("{} of {engine}, {} of {} slots taken, for {owner}", found.launcher, found.taken_slots, found.slots)
+    };
+    if all.is_empty() { "none".to_owned() } else { all.iter().map(line).collect::<Vec<_>>().join("\n") }
 }
 
 /// The limits of a runner, those that are enforced first.

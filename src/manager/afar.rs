@@ -3,12 +3,12 @@
 
 use std::cmp::Reverse;
 
-use super::JobError;
 use super::live::Live;
 use super::task::Task;
+use super::{JobError, Manager};
 use crate::job::order::{Lease, LeasedDevice};
 use crate::job::{Job, JobId};
-use crate::launches::Place;
+use crate::launches::{LauncherView, Place};
 use crate::scheduler::Wait;
 
 /// The part of this machine, or of others, that an attempt gets.
@@ -22,6 +22,13 @@ pub(super) enum Part {
 /// Whether a job's ranks run on other machines.
 pub(super) fn is_afar(live: &Live) -> bool {
     live.job.spec.scale.is_some()
+}
+
+impl Manager {
+    /// The launchers that are attached.
+    pub fn launchers(&self) -> Vec<LauncherView> {
+        self.settings.launches.launchers()
+    }
 }
 
 impl Task {

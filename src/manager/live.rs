@@ -177,9 +177,8 @@ impl Live {
 
     /// Asks how long its runner has told nothing.
     pub(super) fn ask_silence(&mut self) {
-        let before = self.standstill();
         self.silent = self.runner.as_ref().map_or(Duration::ZERO, RunnerHandle::silence);
-        if self.standstill() != before {
+        if self.view.borrow().waiting != self.waits().unwrap_or_default() {
             self.publish();
         }
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::JobError;
+use super::{JobError, Manager};
 use crate::beneath::bytes_below;
 use crate::job::JobId;
 
@@ -30,6 +30,13 @@ pub(super) async fn measure(jobs_dir: PathBuf, told: watch::Sender<Arc<HeldBytes
             () = told.closed() => return,
             () = tokio::time::sleep(MEASURE_EVERY) => {}
         }
+    }
+}
+
+impl Manager {
+    /// The bytes in the jobs' folders, as last measured.
+    pub fn held_bytes(&self) -> u64 {
+        self.held_bytes.borrow().total()
     }
 }
 

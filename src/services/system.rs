@@ -11,6 +11,7 @@ use crate::checkup::Checkup;
 use crate::gate::Kept;
 use crate::gpu::{NvmlReading, Watcher};
 use crate::job::probe::{Confinement, Found, ProbeReport};
+use crate::launches::LauncherView;
 use crate::manager::{Manager, PythonReport};
 use crate::node::NodeSource;
 use crate::proto::v1;
@@ -54,6 +55,18 @@ fn library(found: Found) -> v1::LibraryVersion {
 fn limits(confinement: Confinement) -> v1::Confinement {
     let Confinement { landlock_abi, no_new_privileges, enforced, missing } = confinement;
     v1::Confinement { landlock_abi, no_new_privileges, enforced, missing }
+}
+
+fn launcher(view: LauncherView) -> v1::Launcher {
+    let LauncherView { offer, taken } = view;
+    v1::Launcher {
+        launcher: offer.key.name.to_string(),
+        owner: offer.key.owner.to_string(),
+        for_all: offer.is_for_all,
+        engine: offer.engine.to_proto().into(),
+        slots: offer.slots,
+        taken_slots: taken,
+    }
 }
 
 #[tonic::async_trait]
@@ -148,6 +161,7 @@ impl SystemService for System {
         });
         cluster.gpu_source = Some(source);
         cluster.runner_confinement = confinement.map(limits);
+        cluster.launchers = self.manager.launchers().into_iter().map(launcher).collect();
         Ok(Response::new(cluster))
     }
 }

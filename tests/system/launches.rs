@@ -12,7 +12,8 @@ use torchd::proto::v1;
 use torchd::proto::v1::launch_service_client::LaunchServiceClient;
 use torchd::proto::v1::launcher_order::Order;
 
-use super::daemon::{Daemon, Setup, wait_for};
+use super::credentials::{Headers, over_tcp, refusal, token};
+use super::daemon::{Daemon, Setup, is_gone, wait_for};
 use super::ranks::{job, past, unbroken};
 use super::resume::{Outcome, event_steps, retried};
 use super::tools;
@@ -24,6 +25,11 @@ fn scaled(world_size: u32, min_world_size: u32) -> v1::JobSpec {
     let spec = job(1);
     let resources = spec.resources.map(|all| v1::Resources { ranks: None, ..all });
     v1::JobSpec { scale: Some(scale), resources, ..spec }
+}
+
+/// A daemon whose ranks are given up soon.
+fn setup() -> Setup {
+    Setup::new().set("jobs.cpu_slots", "1").set("jobs.rank_lease", "3s")
 }
 
 /// A launcher with that many slots.
@@ -98,6 +104,22 @@ impl Launcher {
     }
 }
 
+/// The process id of the runner of a rank, which its outpost's shim has started.
+fn runner_of(launcher: &Launcher, launch: &v1::Launch, rank: u32) -> i32 {
+    let id = launch.job.trim_start_matches("jobs/");
+    let beginning = format!("torchd-{id}-{}-{rank}-", launch.attempt);
+    wait_for("the runner of a rank", || {
+        let folders = std::fs::read_dir(launcher.place.path()).unwrap().flatten();
+        let own = folders
+            .map(|folder| folder.path())
+            .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&beginning)))?;
+        let folder = if rank == 0 { own.join("job") } else { own.join(format!("job/ranks/{rank}")) };
+        let lock = std::fs::read(folder.join("lock")).ok()?;
+        let signed: serde_json::Value = serde_json::from_slice(&lock).ok()?;
+        i32::try_from(signed["pid"].as_i64()?).ok()
+    })
+}
+
 /// A port that nobody listens on now.
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
@@ -135,6 +157,9 @@ async fn an_engines_ranks_give_the_numbers_of_this_machine_and_everything_comes_
     let mut launcher = attach(&daemon, 2).await;
     let launch = launcher.launch().await;
     assert_eq!((launch.job.as_str(), launch.attempt, launch.world_size), (waiting.name.as_str(), 1, 2));
+    let cluster = daemon.ctl(&["cluster"]);
+    let told = String::from_utf8(cluster.stdout).unwrap();
+    assert!(told.contains("test of torchrun, 2 of 2 slots taken, for all owners"), "{told}");
     let mut ranks = launcher.ranks(&daemon, &launch);
     let ended = daemon.watch_to_end(&waiting.name).await;
     let end = ended.end.clone().unwrap();
@@ -189,5 +214,286 @@ async fn a_job_goes_on_with_as_many_ranks_as_there_is_room_for_to_the_same_numbe
     // What the first attempt told beyond its checkpoint is told once.
     for (tag, steps) in event_steps(&daemon.job_folder(&job.name)) {
         assert!(steps.is_sorted_by(|one, other| one < other), "{tag}: {steps:?}");
+    }
+}
+
+/// What each blow at an attempt is seen as, and that the next one gives the same numbers.
+#[tokio::test]
+async fn whatever_dies_the_next_attempt_gives_the_same_numbers() {
+    if !tools::has_ranks() {
+        return;
+    }
+    let daemon = setup().start();
+    let whole = unbroken(&daemon).await;
+    let mut launcher = attach(&daemon, 2).await;
+    for blow in ["runner", "outpost", "asked"] {
+        let job = daemon.create(retried(1, scaled(2, 2))).await;
+        let launch = launcher.launch().await;
+        let mut ranks = launcher.ranks(&daemon, &launch);
+        past(&daemon, &job.name, 12).await;
+        match blow {
+            "runner" => kill(Pid::from_raw(runner_of(&launcher, &launch, 1)), Signal::SIGKILL).unwrap(),
+            // Its runner saves and leaves by itself, and the daemon does not hear of it any more.
+            "outpost" => ranks[1].signal(Signal::SIGKILL),
+            // As an engine that is cancelled. All ranks stop after the same step.
+            _ => ranks[1].signal(Signal::SIGTERM),
+        }
+        for rank in &mut ranks {
+            rank.end();
+        }
+        launcher.ended(&launch, "").await;
+        let again = launcher.launch().await;
+        assert_eq!((again.job.as_str(), again.attempt), (job.name.as_str(), 2), "{blow}");
+        let last = daemon.get(&job.name).await.last_attempt_end.unwrap();
+        let reason = if blow == "runner" { v1::JobEndReason::KilledBySignal } else { v1::JobEndReason::Interrupted };
+        assert_eq!(last.reason(), reason, "{blow}: {}", last.message);
+        assert_eq!(last.message.starts_with("rank 1: "), blow != "asked", "{blow}: {}", last.message);
+        let _ranks = launcher.ranks(&daemon, &again);
+        let ended = daemon.watch_to_end(&job.name).await;
+        let end = ended.end.clone().unwrap();
+        assert_eq!((end.reason(), ended.attempt), (v1::JobEndReason::Finished, 2), "{blow}: {}", end.message);
+        launcher.ended(&again, "").await;
+        Outcome::of(&daemon, &ended).await.assert_same(&whole);
+    }
+}
+
+#[tokio::test]
+async fn ranks_go_on_without_a_daemon_and_the_next_one_takes_the_launch_over() {
+    if !tools::has_ranks() {
+        return;
+    }
+    let mut daemon = setup().start();
+    let whole = unbroken(&daemon).await;
+    let mut launcher = attach(&daemon, 2).await;
+    let job = daemon.create(scaled(2, 2)).await;
+    let launch = launcher.launch().await;
+    let mut ranks = launcher.ranks(&daemon, &launch);
+    past(&daemon, &job.name, 12).await;
+    let grpc = daemon.grpc;
+    let (state_dir, _state) = daemon.crash();
+    daemon = Setup::at(grpc, &state_dir).set("jobs.cpu_slots", "1").set("jobs.rank_lease", "3s").start();
+    // The launcher tells what it has, and is told what is over.
+    let running = vec![
+        v1::LaunchName { job: launch.job.clone(), attempt: launch.attempt },
+        v1::LaunchName { job: launch.job.clone(), attempt: 7 },
+    ];
+    let mut launcher = attach_again(&daemon, 2, running).await;
+    assert!(matches!(launcher.order().await, Order::Stop(stop) if stop.attempt == 7));
+    let ended = daemon.watch_to_end(&job.name).await;
+    let end = ended.end.clone().unwrap();
+    assert_eq!((end.reason(), ended.attempt), (v1::JobEndReason::Finished, 1), "{}", end.message);
+    assert!(ranks.iter_mut().all(|rank| rank.end() == Some(0)));
+    Outcome::of(&daemon, &ended).await.assert_same(&whole);
+}
+
+#[tokio::test]
+async fn a_job_that_is_cancelled_leaves_nothing_on_any_machine() {
+    if !tools::has_ranks() {
+        return;
+    }
+    let daemon = setup().start();
+    let mut launcher = attach(&daemon, 2).await;
+    let job = daemon.create(scaled(2, 2)).await;
+    let launch = launcher.launch().await;
+    let mut ranks = launcher.ranks(&daemon, &launch);
+    past(&daemon, &job.name, 3).await;
+    let runners = [0, 1].map(|rank| runner_of(&launcher, &launch, rank));
+    let cancel = v1::CancelJobRequest { name: job.name.clone(), ..Default::default() };
+    daemon.jobs().await.cancel_job(cancel).await.unwrap();
+    let ended = daemon.watch_to_end(&job.name).await;
+    assert_eq!(ended.state(), v1::JobState::Cancelled, "{:?}", ended.end);
+    assert!(ranks.iter_mut().all(|rank| rank.end() == Some(0)));
+    assert!(runners.iter().all(|runner| is_gone(*runner)));
+    launcher.assert_tidy();
+}
+
+#[tokio::test]
+async fn an_engine_that_does_not_start_the_ranks_is_the_reason_of_the_end() {
+    let daemon = setup().start();
+    let mut launcher = attach(&daemon, 2).await;
+    let job = daemon.create(scaled(2, 2)).await;
+    let launch = launcher.launch().await;
+    daemon.watch_until(&job.name, |job| job.waiting_reason == "2 of 2 ranks have not joined yet").await;
+    launcher.ended(&launch, "no slots for barrier tasks").await;
+    let end = daemon.watch_to_end(&job.name).await.end.unwrap();
+    assert_eq!(end.reason(), v1::JobEndReason::StartFailed);
+    let words = "the engine ended before it had joined: no slots for barrier tasks";
+    assert!(end.message.ends_with(words), "{}", end.message);
+
+    let mut hasty = scaled(2, 2);
+    hasty.scale.as_mut().unwrap().join_timeout = Some(prost_types::Duration { seconds: 2, nanos: 0 });
+    let job = daemon.create(hasty).await;
+    let launch = launcher.launch().await;
+    let mut first = launcher.rank(&daemon, &launch, 0, free_port());
+    let end = daemon.watch_to_end(&job.name).await.end.unwrap();
+    assert_eq!(end.reason(), v1::JobEndReason::StartFailed);
+    assert_eq!(end.message, "rank 1: it has not joined within scale.join_timeout, 2s");
+    assert_ne!(first.end(), Some(0));
+    launcher.ended(&launch, "").await;
+    launcher.assert_tidy();
+
+    let job = daemon.create(scaled(2, 2)).await;
+    launcher.launch().await;
+    drop(launcher);
+    let end = daemon.watch_to_end(&job.name).await.end.unwrap();
+    assert_eq!(end.reason(), v1::JobEndReason::StartFailed);
+    assert!(end.message.ends_with("its launcher left before any rank had joined"), "{}", end.message);
+}
+
+#[tokio::test]
+async fn nobody_takes_the_place_of_a_rank_but_the_first_outpost_with_the_token() {
+    let daemon = setup().open().start();
+    let mut launcher = attach(&daemon, 2).await;
+    let job = daemon.create(scaled(2, 2)).await;
+    let launch = launcher.launch().await;
+    let join = |rank, outpost| v1::JoinLaunchRequest {
+        rank,
+        outpost,
+        world_size: 2,
+        version: env!("CARGO_PKG_VERSION").into(),
+        host: "here".into(),
+    };
+    let mut client = LaunchServiceClient::new(daemon.channel().await);
+    let with = |token: &str, request: v1::JoinLaunchRequest| {
+        let mut request = Request::new(request);
+        request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        request
+    };
+    // Those who may do everything else are no ranks.
+    let told = client.join_launch(join(0, 1)).await.unwrap_err();
+    assert_eq!(refusal(&told), (Code::PermissionDenied, "NOT_A_RANK".into()));
+    let other = format!("torchd_{}", "0".repeat(64));
+    let told = client.join_launch(with(&other, join(0, 1))).await.unwrap_err();
+    assert_eq!(told.code(), Code::Unauthenticated);
+    let refused = client.clone();
+    let wrong = |change: &dyn Fn(&mut v1::JoinLaunchRequest)| {
+        let (mut client, mut request) = (refused.clone(), join(0, 1));
+        change(&mut request);
+        let request = with(&launch.token, request);
+        async move { refusal(&client.join_launch(request).await.unwrap_err()) }
+    };
+    assert_eq!(wrong(&|join| join.rank = 2).await, (Code::OutOfRange, "NO_SUCH_RANK".into()));
+    assert_eq!(wrong(&|join| join.world_size = 3).await, (Code::FailedPrecondition, "OTHER_WORLD_SIZE".into()));
+    assert_eq!(wrong(&|join| join.version = "0".into()).await, (Code::FailedPrecondition, "OTHER_VERSION".into()));
+    let joined = client.join_launch(with(&launch.token, join(0, 1))).await.unwrap().into_inner();
+    assert_eq!((joined.job.as_str(), joined.attempt), (job.name.as_str(), 1));
+    assert!(joined.files.iter().any(|file| file.path == "spec.json"));
+    assert_eq!(client.join_launch(with(&launch.token, join(0, 1))).await.unwrap().into_inner(), joined, "once more");
+    assert_eq!(wrong(&|join| join.outpost = 2).await, (Code::AlreadyExists, "RANK_TAKEN".into()));
+
+    let mut request = Request::new(v1::GetJobRequest { name: job.name.clone() });
+    request.metadata_mut().insert("authorization", format!("Bearer {}", launch.token).parse().unwrap());
+    let told = daemon.jobs().await.get_job(request).await.unwrap_err();
+    assert_eq!(told.code(), Code::PermissionDenied, "a rank reads no jobs");
+
+    // A launcher of the same name takes the place of this one.
+    let _other = attach(&daemon, 2).await;
+    let told = launcher.orders.message().await.unwrap_err();
+    assert_eq!(refusal(&told), (Code::Aborted, "LAUNCHER_REPLACED".into()));
+    let cancel = v1::CancelJobRequest { name: job.name.clone(), ..Default::default() };
+    daemon.jobs().await.cancel_job(cancel).await.unwrap();
+    daemon.watch_to_end(&job.name).await;
+    let told = client.join_launch(with(&launch.token, join(1, 3))).await.unwrap_err();
+    assert_eq!(told.code(), Code::Unauthenticated, "the token ends with the launch");
+}
+
+#[tokio::test]
+async fn bytes_of_a_rank_may_come_twice_or_too_early_and_files_come_whole_or_not_at_all() {
+    let daemon = setup().start();
+    let mut launcher = attach(&daemon, 1).await;
+    let job = daemon.create(scaled(1, 1)).await;
+    let launch = launcher.launch().await;
+    let mut client = LaunchServiceClient::new(over_tcp(&daemon, Headers::token(&launch.token)).await);
+    let version = env!("CARGO_PKG_VERSION").into();
+    let join = v1::JoinLaunchRequest { rank: 0, outpost: 1, world_size: 1, version, host: "here".into() };
+    client.join_launch(join).await.unwrap();
+    let piece =
+        |file: &str, offset, data: &str| v1::Piece { file: file.into(), offset, data: data.into(), after_step: 0 };
+    let pushing = client.clone();
+    let push = |outpost, pieces: Vec<v1::Piece>| {
+        let mut client = pushing.clone();
+        async move { client.push_journal(v1::PushJournalRequest { rank: 0, outpost, pieces }).await }
+    };
+    for (offset, data, received) in [(0, "abc", 3), (0, "abc", 3), (9, "xyz", 3), (2, "cd", 4), (4, "", 4)] {
+        let answer = push(1, vec![piece("runner.log", offset, data)]).await.unwrap().into_inner();
+        assert_eq!(answer.received, [received], "{offset} {data}");
+    }
+    assert_eq!(std::fs::read_to_string(daemon.job_folder(&job.name).join("runner.log")).unwrap(), "abcd");
+    for file in ["job.json", "../journal", "tensorboard/../job.json", "tensorboard/other"] {
+        let told = push(1, vec![piece(file, 0, "x")]).await.unwrap_err();
+        assert_eq!(told.code(), Code::InvalidArgument, "{file}");
+    }
+    assert_eq!(push(2, Vec::new()).await.unwrap_err().code(), Code::AlreadyExists, "of another outpost");
+    let path = v1::GetLaunchFileRequest { path: "job.json".into() };
+    assert_eq!(client.get_launch_file(path).await.unwrap_err().code(), Code::InvalidArgument);
+
+    let put = |name: &str, size_bytes, sha256: &str, data: &[&str]| {
+        let files = vec![v1::PutFile { name: name.into(), size_bytes, sha256: sha256.into() }];
+        let begin = v1::PutFilesBegin { rank: 0, outpost: 1, step: 0, files, kept_steps: Vec::new() };
+        let first = v1::PutFilesRequest { part: Some(v1::put_files_request::Part::Begin(begin)) };
+        let data = data.iter().map(|data| v1::PutFilesRequest {
+            part: Some(v1::put_files_request::Part::Data(data.as_bytes().to_vec())),
+        });
+        let (mut client, messages) = (client.clone(), std::iter::once(first).chain(data).collect::<Vec<_>>());
+        async move { client.put_artifacts(futures_util::stream::iter(messages)).await.map_err(|status| status.code()) }
+    };
+    let sum = torchd::sha256::Sha256::of(b"whole");
+    let results = daemon.job_folder(&job.name).join("artifacts");
+    for (name, size, sum, data, code) in [
+        ("model", 5, "0", &["whole"][..], Code::DataLoss),
+        ("model", 6, sum.as_str(), &["whole"], Code::DataLoss),
+        ("model", 4, &sum, &["whole"], Code::DataLoss),
+        ("../model", 5, &sum, &["whole"], Code::InvalidArgument),
+        (".model", 5, &sum, &["whole"], Code::InvalidArgument),
+    ] {
+        assert_eq!(put(name, size, sum, data).await.unwrap_err(), code, "{name} {size}");
+        assert_eq!(std::fs::read_dir(&results).unwrap().count(), 0, "{name} {size}");
+    }
+    put("model", 5, &sum, &["who", "le"]).await.unwrap();
+    assert_eq!(std::fs::read(results.join("model")).unwrap(), b"whole");
+}
+
+#[tokio::test]
+async fn a_launcher_is_given_the_jobs_of_its_owner_alone() {
+    let daemon = setup().start();
+    let alice = token(&daemon, "alice", v1::Role::Submitter, "").await;
+    let mut client = LaunchServiceClient::new(over_tcp(&daemon, Headers::token(&alice)).await);
+    let engine = v1::Engine::Torchrun.into();
+    let request = v1::AttachLauncherRequest { launcher: "hers".into(), engine, slots: 2, running: Vec::new() };
+    let _orders = client.attach_launcher(request).await.unwrap().into_inner();
+    let job = daemon.create(scaled(2, 2)).await;
+    let waits = |job: &v1::Job| job.waiting_reason.contains("no launcher of torchrun is attached for");
+    daemon.watch_until(&job.name, waits).await;
+    let mut wrong = v1::AttachLauncherRequest { launcher: "a b".into(), engine, slots: 1, running: Vec::new() };
+    assert_eq!(client.attach_launcher(wrong.clone()).await.unwrap_err().code(), Code::InvalidArgument);
+    wrong = v1::AttachLauncherRequest { launcher: "hers".into(), slots: 0, ..wrong };
+    assert_eq!(client.attach_launcher(wrong).await.unwrap_err().code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn a_scale_that_cannot_be_is_refused_by_its_field() {
+    let daemon = setup().start();
+    let with = |change: &dyn Fn(&mut v1::JobSpec)| {
+        let mut spec = scaled(2, 2);
+        change(&mut spec);
+        spec
+    };
+    let scale = |change: fn(&mut v1::Scale)| with(&|spec| change(spec.scale.as_mut().unwrap()));
+    for (spec, field, words) in [
+        (scale(|scale| scale.engine = 0), "spec.scale.engine", "torchrun or spark"),
+        (scale(|scale| scale.world_size = 0), "spec.scale.world_size", "1 to 64"),
+        (scale(|scale| scale.world_size = 3), "spec.scale.world_size", "does not divide training.shards, 4"),
+        (scale(|scale| scale.min_world_size = Some(3)), "spec.scale.min_world_size", "1 to the world_size of 2"),
+        (
+            scale(|scale| scale.join_timeout = Some(prost_types::Duration::default())),
+            "spec.scale.join_timeout",
+            "1 s to one day",
+        ),
+        (with(&|spec| spec.resources.as_mut().unwrap().ranks = Some(2)), "spec.resources.ranks", "beside scale"),
+        (with(&|spec| spec.resources.as_mut().unwrap().device = v1::Device::Cuda.into()), "spec.scale", "device = cpu"),
+    ] {
+        let request = v1::CreateJobRequest { spec: Some(spec), ..Default::default() };
+        let told = daemon.jobs().await.create_job(request).await.unwrap_err();
+        assert!(told.message().contains(field) && told.message().contains(words), "{field}: {}", told.message());
     }
 }
