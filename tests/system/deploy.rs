@@ -102,7 +102,7 @@ fn the_settings_file_that_is_deployed_shows_the_defaults() {
         assert!(defaults.contains(&format!("\n{}\n", &line[1..])), "{line}\n{defaults}");
         compared += 1;
     }
-    assert_eq!(compared, 43);
+    assert_eq!(compared, 45);
     let all: String =
         shown.lines().map(|line| if is_value(line) { &line[1..] } else { line }).collect::<Vec<_>>().join("\n");
     let file = folder.path().join("all.toml");

@@ -140,6 +140,10 @@ async fn every_method_asks_for_the_role_of_its_option_at_every_door() {
             match (needs, role) {
                 (None, _) => assert!(!is_refused, "{path} {door} {role:?}: {code:?}"),
                 (Some(_), None) => assert_eq!(code, Code::Unauthenticated, "{path} {door}: {reason}"),
+                (Some(v1::Role::Rank), Some(role)) => {
+                    let expected = (Code::PermissionDenied, "NOT_A_RANK".to_owned());
+                    assert_eq!((code, reason), expected, "{path} {door} {role:?}");
+                }
                 (Some(needs), Some(role)) if (*role as i32) < (needs as i32) => {
                     let expected = (Code::PermissionDenied, "ROLE_TOO_LOW".to_owned());
                     assert_eq!((code, reason), expected, "{path} {door} {role:?}");

@@ -13,7 +13,7 @@ use crate::proto::text::{self, NotSet};
 use crate::proto::v1::{self, FieldEdit, job_edits::Length};
 
 /// Sections and fields that may change as a whole.
-const FREE: [&str; 9] = [
+const FREE: [&str; 10] = [
     "display_name",
     "checkpoint",
     "logging",
@@ -23,6 +23,7 @@ const FREE: [&str; 9] = [
     "priority",
     "ttl_after_end",
     "on_storage_failure",
+    "scale",
 ];
 
 /// The other sections, and why their fields may not change that none of them names.
