@@ -2,6 +2,7 @@
 # make test          sets up what the tests need and runs them all
 # make test-pytorch  trains models through the daemon and in PyTorch, and compares: MODELS="mlp resnet18" for some of them
 # make test-python   the Python package against the daemon, notebooks and four versions of protobuf; TESTS="test_jobs" for some of them
+# make test-engines  launchers with the real torchrun and Spark: TESTS="test_torchrun" for some of them
 # make wheel         builds dist/torchd-*.whl, the programs and the Python package, to be installed with pip
 # make test-wheel    builds the wheel without optimisation, and tries it in environments of its own
 # make chaos         more rounds of the fault harness than make test has: ROUNDS=200, SEED=1 for those of a known seed
@@ -23,7 +24,7 @@ machete_version := 0.9.2
 machete_root := target/tools/cargo-machete-$(machete_version)
 machete := $(machete_root)/bin/cargo-machete
 
-.PHONY: demo test test-pytorch test-python test-wheel wheel chaos lint bench bench-pytorch bench-gpu gpu-bundle fuzz cuda-graphs ranks libtorch pytorch prerequisites bench-service bench-check
+.PHONY: demo test test-pytorch test-python test-engines test-wheel wheel chaos lint bench bench-pytorch bench-gpu gpu-bundle fuzz cuda-graphs ranks libtorch pytorch prerequisites bench-service bench-check
 
 demo: libtorch
 	cargo build --release --locked
@@ -41,6 +42,11 @@ test-pytorch: libtorch pytorch
 test-python: libtorch pytorch
 	cargo build --locked
 	@scripts/test-python $(TESTS)
+
+test-engines: libtorch pytorch
+	cargo build --locked
+	@scripts/ranks --into target/debug
+	@scripts/test-engines $(TESTS)
 
 wheel: libtorch
 	@scripts/wheel

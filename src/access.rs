@@ -186,7 +186,12 @@ impl Access {
         is_behind_proxy: bool,
     ) -> Result<Caller, Refusal> {
         let found = self.identify(connection, authorization, Some(Page { is_behind_proxy })).await;
-        found.inspect_err(|refusal| self.refused(path, connection, refusal))
+        let needs = Role::Viewer;
+        let admitted = found.and_then(|caller| match caller.role >= needs {
+            true => Ok(caller),
+            false => Err(Refusal::RoleTooLow { owner: caller.owner, has: caller.role, needs }),
+        });
+        admitted.inspect_err(|refusal| self.refused(path, connection, refusal))
     }
 
     /// Refuses a call because of its headers.

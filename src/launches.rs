@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, watch};
 use crate::access::LaunchTokens;
 use crate::job::JobId;
 use crate::job::spec::Engine;
-use crate::journal::JobFolder;
+use crate::journal::{JobFolder, JobLock, cut_torn_end};
 pub use error::LaunchError;
 pub use incoming::Piece;
 pub use launch::{Join, Launch, Limits, RankState, Trouble, Wish};
@@ -54,7 +54,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     launchers: HashMap<LauncherKey, Attached>,
-    launches: HashMap<JobId, Given>,
+    launches: HashMap<(JobId, u32), Given>,
     last_serial: u64,
 }
 
@@ -175,10 +175,17 @@ impl Launches {
         let mut state = self.state();
         state.last_serial += 1;
         let serial = state.last_serial;
-        for (job, attempt) in running {
-            let is_known =
-                state.launches.get(&job).is_some_and(|given| given.launch.attempt() == attempt && !given.is_over);
-            if !is_known {
+        // Orders that did not reach it do not come again: the attempt does.
+        state.launches.retain(|name, given| {
+            let is_theirs = *given.launch.launcher() == key;
+            if is_theirs && !running.contains(name) {
+                given.launch.note_loss();
+            }
+            !(is_theirs && given.is_over && !running.contains(name))
+        });
+        for name in running {
+            if state.launches.get(&name).is_none_or(|given| given.is_over) {
+                let (job, attempt) = name;
                 let _ = sender.try_send(LauncherOrder::Stop { job, attempt });
             }
         }
@@ -249,17 +256,18 @@ impl Launches {
     pub fn begin(&self, beginning: Beginning) -> io::Result<Arc<Launch>> {
         let Beginning { job, folder, attempt, place, join_timeout, cpu_threads, memory_limit_bytes } = beginning;
         let (secret, token_sha256) = self.shared.tokens.make(job.as_str(), attempt)?;
+        cut_torn_ends(&folder, place.world_size)?;
         let record = Record::new(&folder, attempt, place, token_sha256, join_timeout, cpu_threads, memory_limit_bytes)?;
         record.write(&folder)?;
         let launch = Arc::new(Launch::new(job.clone(), folder, record, self.shared.limits));
         let mut state = self.state();
-        state.launches.insert(job, Given { launch: launch.clone(), is_over: false });
+        state.launches.insert((job, attempt), Given { launch: launch.clone(), is_over: false });
         let order = LauncherOrder::Launch { launch: launch.clone(), token: secret.reveal().to_owned() };
         let is_sent =
             state.launchers.get(launch.launcher()).is_some_and(|attached| attached.orders.try_send(order).is_ok());
         if !is_sent {
             launch.note_launcher(false);
-            launch.end_by_engine("its launcher left before it was given the launch".to_owned());
+            launch.note_loss();
         }
         Ok(launch)
     }
@@ -274,11 +282,12 @@ impl Launches {
         if !self.shared.tokens.take(job.as_str(), attempt, &record.token_sha256) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "launch.json has no hash of a token"));
         }
+        cut_torn_ends(folder, record.world_size)?;
         let launch = Arc::new(Launch::adopted(job.clone(), folder.clone(), record, self.shared.limits));
         let mut state = self.state();
         let is_attached = state.launchers.contains_key(launch.launcher());
         launch.note_launcher(is_attached);
-        state.launches.insert(job.clone(), Given { launch: launch.clone(), is_over: false });
+        state.launches.insert((job.clone(), attempt), Given { launch: launch.clone(), is_over: false });
         Ok(Some(launch))
     }
 
@@ -287,15 +296,13 @@ impl Launches {
         self.shared.tokens.end(launch.job().as_str());
         let mut state = self.state();
         let State { launchers, launches, .. } = &mut *state;
-        let Some(given) = launches.get_mut(launch.job()).filter(|given| given.launch.attempt() == launch.attempt())
-        else {
-            return;
-        };
+        let name = (launch.job().clone(), launch.attempt());
+        let Some(given) = launches.get_mut(&name) else { return };
         given.is_over = true;
         let order = LauncherOrder::Stop { job: launch.job().clone(), attempt: launch.attempt() };
         let is_told = launchers.get(launch.launcher()).is_some_and(|attached| attached.orders.try_send(order).is_ok());
         if !is_told || launch.has_engine_ended() {
-            launches.remove(launch.job());
+            launches.remove(&name);
         }
         drop(state);
         self.tell_change();
@@ -304,11 +311,12 @@ impl Launches {
     /// The engine of a launcher has ended a launch; whether there is such a launch.
     pub fn engine_ended(&self, launcher: &LauncherKey, job: &JobId, attempt: u32, message: String) -> bool {
         let mut state = self.state();
-        let is_it = |given: &&Given| given.launch.attempt() == attempt && given.launch.launcher() == launcher;
-        let Some(given) = state.launches.get(job).filter(is_it) else { return false };
+        let name = (job.clone(), attempt);
+        let is_theirs = |given: &&Given| given.launch.launcher() == launcher;
+        let Some(given) = state.launches.get(&name).filter(is_theirs) else { return false };
         given.launch.end_by_engine(message);
         if given.is_over {
-            state.launches.remove(job);
+            state.launches.remove(&name);
         }
         drop(state);
         self.tell_change();
@@ -319,7 +327,7 @@ impl Launches {
     pub fn of(&self, job: &str, attempt: u32) -> Option<Arc<Launch>> {
         let job = job.parse::<JobId>().ok()?;
         let state = self.state();
-        let given = state.launches.get(&job).filter(|given| given.launch.attempt() == attempt && !given.is_over)?;
+        let given = state.launches.get(&(job, attempt)).filter(|given| !given.is_over)?;
         Some(given.launch.clone())
     }
 
@@ -372,6 +380,16 @@ impl Drop for Attachment {
     fn drop(&mut self) {
         self.launches.detach(&self.key, self.serial);
     }
+}
+
+/// Cuts what a crash has left half-written at the ends of journals: outposts send it again.
+fn cut_torn_ends(folder: &JobFolder, ranks: u32) -> io::Result<()> {
+    for folder in (0..ranks).map(|rank| if rank == 0 { folder.clone() } else { folder.rank(rank) }) {
+        if let Some(lock) = JobLock::take(&folder)? {
+            cut_torn_end(&folder, &lock)?;
+        }
+    }
+    Ok(())
 }
 
 /// The way to have a launcher, in words.

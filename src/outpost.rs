@@ -46,6 +46,8 @@ pub const MODE: &str = "--rank";
 const CONNECT: Duration = Duration::from_secs(60);
 /// Time until a call that failed is tried again.
 const AGAIN: Duration = Duration::from_millis(500);
+/// An engine that wants the rank to end waits so long for the rest to be brought home.
+const LAST_TIME: Duration = Duration::from_secs(20);
 /// The lease is renewed so many times in its time.
 const BEATS: u32 = 5;
 /// ... and this often at least, so that wishes of the daemon come soon.
@@ -83,7 +85,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(if error.use_stderr() { 64 } else { 0 });
         }
     };
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_target(false)
+        .log_internal_errors(false)
+        .init();
     let contract = match Contract::read(|name| std::env::var(name).ok()) {
         Ok(contract) => contract,
         Err(why) => {
@@ -144,9 +151,7 @@ async fn run(arguments: &Arguments, contract: &Contract) -> Result<Outcome, Stop
         version: VERSION.to_owned(),
         host,
     };
-    let joined =
-        client.join_launch(request).await.map_err(|status| format!("the daemon refuses: {}", status.message()))?;
-    let joined = joined.into_inner();
+    let joined = join(&mut client, request).await?;
     let id: JobId = joined.job.parse().map_err(|_| format!("the daemon names a job {:?}", joined.job))?;
     tracing::info!(job = joined.job, attempt = joined.attempt, rank = contract.rank, "joined");
 
@@ -181,10 +186,13 @@ impl Rank {
         let place = arguments.dir.clone().unwrap_or_else(std::env::temp_dir);
         let local = LocalFolder::make(&place, id, joined.attempt, contract.rank, courier.outpost())
             .map_err(|error| format!("a folder for the rank in {}: {error}", place.display()))?;
+        let orphan_timeout = duration(joined.orphan_timeout, Duration::from_secs(3600));
+        let beat = (duration(joined.lease, Duration::from_secs(30)) / BEATS).min(SLOWEST_BEAT);
         let fetching = local.fetch(&mut client, joined, meeting);
         // Nothing has run.
         let fetched = tokio::select! {
             fetched = fetching => fetched,
+            why = unwanted(courier, beat) => Err(why),
             _ = terminate.recv() => Err("stopped before the rank began".into()),
             _ = interrupt.recv() => Err("stopped before the rank began".into()),
         };
@@ -199,8 +207,6 @@ impl Rank {
         let start =
             Start { kind: RunnerKind::Runner, visible: None, memory_bytes: joined.memory_limit_bytes, ranks: 1 };
         let runner = Arc::new(supervisor.start(id.clone(), local.rank().clone(), joined.attempt, start));
-        let orphan_timeout = duration(joined.orphan_timeout, Duration::from_secs(3600));
-        let beat = (duration(joined.lease, Duration::from_secs(30)) / BEATS).min(SLOWEST_BEAT);
         let beating = tokio::spawn(keep_lease(courier.clone(), runner.clone(), beat, orphan_timeout));
         let carrying = tokio::spawn(courier.clone().carry(local.clone()));
         let mut last_step = 0;
@@ -228,7 +234,12 @@ impl Rank {
         tracing::info!(?exit, step = last_step, "the runner has ended");
         courier.finish();
         // It brings the rest; an engine that ends for good kills us meanwhile.
-        let carried = tokio::time::timeout(orphan_timeout, carrying).await;
+        let mut carrying = carrying;
+        let carried = tokio::select! {
+            carried = tokio::time::timeout(orphan_timeout, &mut carrying) => carried,
+            _ = terminate.recv() => tokio::time::timeout(LAST_TIME, &mut carrying).await,
+            _ = interrupt.recv() => tokio::time::timeout(LAST_TIME, &mut carrying).await,
+        };
         let is_home = matches!(carried, Ok(Ok(Ok(()))));
         beating.abort();
         if is_home {
@@ -255,6 +266,31 @@ impl Rank {
     }
 }
 
+/// Joins, and tries again for a while where the daemon does not answer now.
+async fn join(client: &mut Client, request: v1::JoinLaunchRequest) -> Result<v1::JoinLaunchResponse, Stopped> {
+    let begun = Instant::now();
+    loop {
+        match client.join_launch(request.clone()).await {
+            Ok(joined) => return Ok(joined.into_inner()),
+            Err(status) if is_final(status.code()) || begun.elapsed() > CONNECT => {
+                return Err(format!("the daemon refuses: {}", status.message()));
+            }
+            Err(_) => tokio::time::sleep(AGAIN).await,
+        }
+    }
+}
+
+/// Renews the lease of a rank that has not begun, until it is not wanted any more. Returns why.
+async fn unwanted(courier: &Courier, beat: Duration) -> Stopped {
+    loop {
+        match courier.beat().await {
+            Ok(v1::RankWish::Unspecified) | Err(Lost::Daemon(_)) => tokio::time::sleep(beat).await,
+            Ok(v1::RankWish::Stop | v1::RankWish::Kill) => return "stopped before the rank began".into(),
+            Err(Lost::Place(words)) => return format!("the daemon has given the rank up: {words}"),
+        }
+    }
+}
+
 /// Renews the lease until it is aborted, and hands on the daemon's wishes. A rank whose place is
 /// another's ends at once; one that has no daemon for too long saves what it has.
 async fn keep_lease(courier: Courier, runner: Arc<RunnerHandle>, beat: Duration, orphan_timeout: Duration) {
@@ -268,6 +304,7 @@ async fn keep_lease(courier: Courier, runner: Arc<RunnerHandle>, beat: Duration,
             }
             Ok(v1::RankWish::Kill) => {
                 heard = Instant::now();
+                courier.give_up();
                 runner.kill();
             }
             Err(Lost::Place(words)) => {

@@ -32,4 +32,8 @@ def __getattr__(name: str) -> Any:
     if name == "ExportError":
         from .export import ExportError
         return ExportError
+    # It needs Spark, where somebody attaches a session.
+    if name == "spark":
+        import importlib
+        return importlib.import_module(".spark", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -18,6 +18,9 @@ ROLE_SUBMITTER: int
 """Creates jobs and sends files; changes and deletes its own."""
 ROLE_ADMIN: int
 """Does everything: changes jobs of all owners, makes and revokes tokens."""
+ROLE_RANK: int
+"""Runs a rank of a launch, with the token of that launch, and may do nothing else. It is below all
+others; no other token has it."""
 
 class Token(Message):
     """A token, without its secret."""
@@ -2173,6 +2176,254 @@ class DownloadArtifactResponse(Message):
     """The next bytes."""
     def __init__(self, *, artifact: Artifact | Mapping[str, object] | None = ..., data: bytes | None = ...) -> None: ...
 
+RankWish: EnumTypeWrapper
+"""Wishes for a rank."""
+RANK_WISH_UNSPECIFIED: int
+"""To go on."""
+RANK_WISH_STOP: int
+"""To checkpoint and stop."""
+RANK_WISH_KILL: int
+"""To end at once."""
+
+class AttachLauncherRequest(Message):
+    """Offers slots."""
+    launcher: str
+    """Its name, unique among the launchers of its owner: letters, digits and `.`, `_`, `-`, `@`,
+    `:`, `+`. Required. At most 128 bytes."""
+    engine: int
+    """The engine."""
+    slots: int
+    """Ranks that the engine has room for at once, from 1 to 4096."""
+    @property
+    def running(self) -> RepeatedCompositeFieldContainer[LaunchName]:
+        """Launches that it was given before and has not ended, of a launcher that attaches again.
+        At most 4,096 entries."""
+    def __init__(self, *, launcher: str | None = ..., engine: int | str | None = ..., slots: int | None = ..., running: Iterable[LaunchName] | None = ...) -> None: ...
+
+class LauncherOrder(Message):
+    """An order to a launcher."""
+    @property
+    def attached(self) -> Attached:
+        """It is attached; the first message."""
+    @property
+    def launch(self) -> Launch:
+        """A launch to start."""
+    @property
+    def stop(self) -> LaunchName:
+        """A launch whose ranks are to be ended now, as those that did not join. Others have been
+        asked already."""
+    def __init__(self, *, attached: Attached | Mapping[str, object] | None = ..., launch: Launch | Mapping[str, object] | None = ..., stop: LaunchName | Mapping[str, object] | None = ...) -> None: ...
+
+class Attached(Message):
+    """The launcher is attached."""
+    version: str
+    """The version of the daemon, which `torchd --rank` has to have."""
+    def __init__(self, *, version: str | None = ...) -> None: ...
+
+class Launch(Message):
+    """A launch."""
+    job: str
+    """The job, `jobs/{id}`."""
+    attempt: int
+    """The attempt."""
+    world_size: int
+    """Ranks to start."""
+    token: str
+    """The token of the launch, which ranks find in TORCHD_TOKEN."""
+    @property
+    def join_timeout(self) -> Duration:
+        """Ranks have to join within this time."""
+    cpu_threads: int
+    """Threads of computation of each rank."""
+    def __init__(self, *, job: str | None = ..., attempt: int | None = ..., world_size: int | None = ..., token: str | None = ..., join_timeout: Duration | Mapping[str, object] | None = ..., cpu_threads: int | None = ...) -> None: ...
+
+class LaunchName(Message):
+    """Names a launch."""
+    job: str
+    """The job, `jobs/{id}`. At most 256 bytes."""
+    attempt: int
+    """The attempt."""
+    def __init__(self, *, job: str | None = ..., attempt: int | None = ...) -> None: ...
+
+class EndLaunchRequest(Message):
+    """The engine has ended a launch."""
+    launcher: str
+    """The name of the launcher. At most 128 bytes."""
+    job: str
+    """The job, `jobs/{id}`. At most 256 bytes."""
+    attempt: int
+    """The attempt."""
+    message: str
+    """The engine's words about a failure, for people; empty where it tells of none. At most 65,536
+    bytes."""
+    def __init__(self, *, launcher: str | None = ..., job: str | None = ..., attempt: int | None = ..., message: str | None = ...) -> None: ...
+
+class EndLaunchResponse(Message):
+    """It is known."""
+    def __init__(self) -> None: ...
+
+class JoinLaunchRequest(Message):
+    """Takes the place of a rank."""
+    rank: int
+    """The rank, from 0."""
+    outpost: int
+    """A number that no other outpost has, drawn at its start."""
+    world_size: int
+    """How many ranks the engine started."""
+    version: str
+    """The version of torchd. At most 256 bytes."""
+    host: str
+    """The host, for people. At most 256 bytes."""
+    def __init__(self, *, rank: int | None = ..., outpost: int | None = ..., world_size: int | None = ..., version: str | None = ..., host: str | None = ...) -> None: ...
+
+class JoinLaunchResponse(Message):
+    """The work of a rank."""
+    job: str
+    """The job, `jobs/{id}`."""
+    attempt: int
+    """The attempt."""
+    order: bytes
+    """Its order, in JSON."""
+    @property
+    def files(self) -> RepeatedCompositeFieldContainer[LaunchFile]:
+        """Files that it needs in the job's folder."""
+    @property
+    def lease(self) -> Duration:
+        """A rank that is not heard for so long is given up."""
+    @property
+    def orphan_timeout(self) -> Duration:
+        """A rank stops by itself after so long without the daemon."""
+    @property
+    def stop_grace(self) -> Duration:
+        """From asking a runner to stop to killing it."""
+    log_max_bytes: int
+    """Limit of the log, in bytes."""
+    memory_limit_bytes: int
+    """The memory that the runner may take, in bytes; absent for no limit."""
+    may_leave_machine: bool
+    """Ranks may exchange numbers over addresses that are not those of loopback. That traffic is not
+    encrypted."""
+    def __init__(self, *, job: str | None = ..., attempt: int | None = ..., order: bytes | None = ..., files: Iterable[LaunchFile] | None = ..., lease: Duration | Mapping[str, object] | None = ..., orphan_timeout: Duration | Mapping[str, object] | None = ..., stop_grace: Duration | Mapping[str, object] | None = ..., log_max_bytes: int | None = ..., memory_limit_bytes: int | None = ..., may_leave_machine: bool | None = ...) -> None: ...
+
+class LaunchFile(Message):
+    """A file of a job."""
+    path: str
+    """Its path in the job's folder."""
+    size_bytes: int
+    """Its bytes."""
+    def __init__(self, *, path: str | None = ..., size_bytes: int | None = ...) -> None: ...
+
+class GetLaunchFileRequest(Message):
+    """Asks for a file."""
+    path: str
+    """Its path in the job's folder. At most 1,024 bytes."""
+    def __init__(self, *, path: str | None = ...) -> None: ...
+
+class GetLaunchFileResponse(Message):
+    """A part of a file."""
+    data: bytes
+    """The bytes that follow those before."""
+    def __init__(self, *, data: bytes | None = ...) -> None: ...
+
+class PushJournalRequest(Message):
+    """Bytes that a rank has written. A request without any renews the lease."""
+    rank: int
+    """The rank."""
+    outpost: int
+    """Its outpost."""
+    @property
+    def pieces(self) -> RepeatedCompositeFieldContainer[Piece]:
+        """Pieces of its files. At most 64 entries."""
+    def __init__(self, *, rank: int | None = ..., outpost: int | None = ..., pieces: Iterable[Piece] | None = ...) -> None: ...
+
+class Piece(Message):
+    """A piece of a file that grows."""
+    file: str
+    """The file: `journal`, `runner.log`, or an event file, `tensorboard/{name}`. At most 512
+    bytes."""
+    offset: int
+    """Where it begins, in the bytes that this attempt has written."""
+    data: bytes
+    """The bytes. At most 524,288 bytes."""
+    after_step: int
+    """Of an event file, the step that this attempt goes on from: what earlier attempts have told
+    beyond it does not count any more."""
+    def __init__(self, *, file: str | None = ..., offset: int | None = ..., data: bytes | None = ..., after_step: int | None = ...) -> None: ...
+
+class PushJournalResponse(Message):
+    """The bytes are there."""
+    wish: int
+    """The wish for the rank."""
+    @property
+    def received(self) -> RepeatedScalarFieldContainer[int]:
+        """The bytes of this attempt that the daemon has of the file of each piece."""
+    def __init__(self, *, wish: int | str | None = ..., received: Iterable[int] | None = ...) -> None: ...
+
+class PutFilesRequest(Message):
+    """A part of files on their way."""
+    @property
+    def begin(self) -> PutFilesBegin:
+        """The files; in the first message alone."""
+    data: bytes
+    """The bytes that follow those before. At most 524,288 bytes."""
+    def __init__(self, *, begin: PutFilesBegin | Mapping[str, object] | None = ..., data: bytes | None = ...) -> None: ...
+
+class PutFilesBegin(Message):
+    """Files that are about to come."""
+    rank: int
+    """The rank."""
+    outpost: int
+    """Its outpost."""
+    step: int
+    """Of a checkpoint, its step."""
+    @property
+    def files(self) -> RepeatedCompositeFieldContainer[PutFile]:
+        """The files, in the order in which their bytes come. At most 4,096 entries."""
+    @property
+    def removed_steps(self) -> RepeatedScalarFieldContainer[int]:
+        """Of a checkpoint, the steps of those that the rank has removed, which are removed here
+        too. At most 65,536 entries."""
+    def __init__(self, *, rank: int | None = ..., outpost: int | None = ..., step: int | None = ..., files: Iterable[PutFile] | None = ..., removed_steps: Iterable[int] | None = ...) -> None: ...
+
+class PutFile(Message):
+    """A file that is about to come."""
+    name: str
+    """Its name, without a folder. At most 256 bytes."""
+    size_bytes: int
+    """Its bytes."""
+    sha256: str
+    """Their SHA-256, in lower-case hexadecimal. At most 64 bytes."""
+    def __init__(self, *, name: str | None = ..., size_bytes: int | None = ..., sha256: str | None = ...) -> None: ...
+
+class PutFilesResponse(Message):
+    """The files are there."""
+    def __init__(self) -> None: ...
+
+class EndRankRequest(Message):
+    """The end of a rank."""
+    rank: int
+    """The rank."""
+    outpost: int
+    """Its outpost."""
+    exit: bytes
+    """How its runner ended, in JSON, as `exit.json` has it. At most 4,096 bytes."""
+    fault: str
+    """Why nothing could run, where that is so. At most 65,536 bytes."""
+    def __init__(self, *, rank: int | None = ..., outpost: int | None = ..., exit: bytes | None = ..., fault: str | None = ...) -> None: ...
+
+class EndRankResponse(Message):
+    """It is known."""
+    def __init__(self) -> None: ...
+
+Engine: EnumTypeWrapper
+"""A program that starts ranks on machines."""
+ENGINE_UNSPECIFIED: int
+"""Not told."""
+ENGINE_TORCHRUN: int
+"""torchrun, of PyTorch."""
+ENGINE_SPARK: int
+"""Apache Spark: a stage of barrier tasks."""
+
 DependencyCondition: EnumTypeWrapper
 """The ends of a job that another one may wait for. A pause, and an attempt that is followed by
 another one, are no end."""
@@ -2478,7 +2729,27 @@ class JobSpec(Message):
         waits in the queue, counts for `jobs.max_queued`, and holds back nobody. An end is recorded
         once, whatever becomes of the other job afterwards; one that is not as wished ends this job
         as `dependency_failed`. Default none. At most 64 entries."""
-    def __init__(self, *, display_name: str | None = ..., seed: int | None = ..., model: Model | Mapping[str, object] | None = ..., data: Data | Mapping[str, object] | None = ..., training: Training | Mapping[str, object] | None = ..., optimizer: Optimizer | Mapping[str, object] | None = ..., checkpoint: Checkpoint | Mapping[str, object] | None = ..., logging: Logging | Mapping[str, object] | None = ..., resources: Resources | Mapping[str, object] | None = ..., max_duration: Duration | Mapping[str, object] | None = ..., labels: Mapping[str, str] | None = ..., retry: Retry | Mapping[str, object] | None = ..., priority: int | None = ..., ttl_after_end: Duration | Mapping[str, object] | None = ..., warm_start: WarmStart | Mapping[str, object] | None = ..., on_storage_failure: int | str | None = ..., output: Output | Mapping[str, object] | None = ..., loss: Loss | Mapping[str, object] | None = ..., schedule: Schedule | Mapping[str, object] | None = ..., metrics: Iterable[str] | None = ..., mode: int | str | None = ..., lr_range: LrRange | Mapping[str, object] | None = ..., program: Program | Mapping[str, object] | None = ..., after: Iterable[Dependency] | None = ...) -> None: ...
+    @property
+    def scale(self) -> Scale:
+        """Ranks on other machines. Absent: the job runs on this one."""
+    def __init__(self, *, display_name: str | None = ..., seed: int | None = ..., model: Model | Mapping[str, object] | None = ..., data: Data | Mapping[str, object] | None = ..., training: Training | Mapping[str, object] | None = ..., optimizer: Optimizer | Mapping[str, object] | None = ..., checkpoint: Checkpoint | Mapping[str, object] | None = ..., logging: Logging | Mapping[str, object] | None = ..., resources: Resources | Mapping[str, object] | None = ..., max_duration: Duration | Mapping[str, object] | None = ..., labels: Mapping[str, str] | None = ..., retry: Retry | Mapping[str, object] | None = ..., priority: int | None = ..., ttl_after_end: Duration | Mapping[str, object] | None = ..., warm_start: WarmStart | Mapping[str, object] | None = ..., on_storage_failure: int | str | None = ..., output: Output | Mapping[str, object] | None = ..., loss: Loss | Mapping[str, object] | None = ..., schedule: Schedule | Mapping[str, object] | None = ..., metrics: Iterable[str] | None = ..., mode: int | str | None = ..., lr_range: LrRange | Mapping[str, object] | None = ..., program: Program | Mapping[str, object] | None = ..., after: Iterable[Dependency] | None = ..., scale: Scale | Mapping[str, object] | None = ...) -> None: ...
+
+class Scale(Message):
+    """Ranks on other machines, which an engine places there. A launcher of that engine has to be
+    attached; until then the job waits. It takes no slot of this machine. The numbers of a job
+    depend on `training.shards` and not on the number of ranks."""
+    engine: int
+    """The engine. Required."""
+    world_size: int
+    """Ranks, 1 to 64. It divides `training.shards`, whose default it is. Required."""
+    min_world_size: int
+    """The fewest ranks with which an attempt begins, where the engine has no room for more: each
+    attempt has as many as there is room for that divide `training.shards`. Default `world_size`."""
+    @property
+    def join_timeout(self) -> Duration:
+        """An attempt fails whose ranks have not all joined after this time, from a second to a day.
+        Default 10 minutes."""
+    def __init__(self, *, engine: int | str | None = ..., world_size: int | None = ..., min_world_size: int | None = ..., join_timeout: Duration | Mapping[str, object] | None = ...) -> None: ...
 
 class Dependency(Message):
     """A job that another one waits for."""
@@ -3563,8 +3834,8 @@ class Training(Message):
     slices there are, and not on how many processes share them. Slices differ by one example at
     most. Layers that normalise over a batch see a slice, and their running statistics are means
     over the slices; random changes of examples mix those of a slice. From 1 to `batch_size`, and
-    not beside accumulate_steps. Default: resources.ranks where that is more than 1. Absent
-    otherwise: the batch is computed at once."""
+    not beside accumulate_steps. Default: resources.ranks or scale.world_size where that is more
+    than 1. Absent otherwise: the batch is computed at once."""
     def __init__(self, *, epochs: int | None = ..., max_steps: int | None = ..., batch_size: int | None = ..., validation_batch_size: int | None = ..., gradient_clip_norm: float | None = ..., gradient_clip_value: float | None = ..., init_seed: int | None = ..., precision: int | str | None = ..., accumulate_steps: int | None = ..., ema_decay: float | None = ..., early_stopping: EarlyStopping | Mapping[str, object] | None = ..., restore_best: bool | None = ..., on_divergence: int | str | None = ..., cuda_graphs: bool | None = ..., channels_last: bool | None = ..., shards: int | None = ...) -> None: ...
 
 class EarlyStopping(Message):
@@ -4137,7 +4408,27 @@ class Cluster(Message):
     def runner_confinement(self) -> Confinement:
         """The limits of a runner, as one has found them here; absent while no runner has
         answered."""
-    def __init__(self, *, mode: int | str | None = ..., workers: int | None = ..., driver: Node | Mapping[str, object] | None = ..., databricks_runtime: Presence | Mapping[str, object] | None = ..., spark: Presence | Mapping[str, object] | None = ..., capabilities: Iterable[Capability] | None = ..., gpu_source: GpuSource | Mapping[str, object] | None = ..., runner_confinement: Confinement | Mapping[str, object] | None = ...) -> None: ...
+    @property
+    def launchers(self) -> RepeatedCompositeFieldContainer[Launcher]:
+        """Launchers that are attached, by owner and name: ranks of jobs with `scale` run on their
+        engines."""
+    def __init__(self, *, mode: int | str | None = ..., workers: int | None = ..., driver: Node | Mapping[str, object] | None = ..., databricks_runtime: Presence | Mapping[str, object] | None = ..., spark: Presence | Mapping[str, object] | None = ..., capabilities: Iterable[Capability] | None = ..., gpu_source: GpuSource | Mapping[str, object] | None = ..., runner_confinement: Confinement | Mapping[str, object] | None = ..., launchers: Iterable[Launcher] | None = ...) -> None: ...
+
+class Launcher(Message):
+    """A launcher that is attached."""
+    launcher: str
+    """Its name."""
+    owner: str
+    """Its owner, whose jobs it takes."""
+    for_all: bool
+    """It takes jobs of all owners."""
+    engine: int
+    """Its engine."""
+    slots: int
+    """Ranks that the engine has room for at once."""
+    taken_slots: int
+    """Slots that launches take now."""
+    def __init__(self, *, launcher: str | None = ..., owner: str | None = ..., for_all: bool | None = ..., engine: int | str | None = ..., slots: int | None = ..., taken_slots: int | None = ...) -> None: ...
 
 class Confinement(Message):
     """The limits of the processes that train. A runner, or its parent for it, sets them before it

@@ -18,7 +18,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 SCALARS = {
     Field.TYPE_DOUBLE: "float", Field.TYPE_FLOAT: "float", Field.TYPE_BOOL: "bool", Field.TYPE_STRING: "str", Field.TYPE_BYTES: "bytes",
     Field.TYPE_INT32: "int", Field.TYPE_INT64: "int", Field.TYPE_UINT32: "int", Field.TYPE_UINT64: "int", Field.TYPE_SINT32: "int",
-    Field.TYPE_SINT64: "int", Field.TYPE_ENUM: "int",
+    Field.TYPE_SINT64: "int", Field.TYPE_FIXED64: "int", Field.TYPE_ENUM: "int",
 }
 WIDTH = 100
 

@@ -36,8 +36,12 @@ impl Launch {
     /// The rank is not this outpost's, or over; or its folder cannot be written.
     pub fn push(&self, rank: u32, outpost: u64, pieces: Vec<Piece>) -> Result<(Wish, Vec<u64>), LaunchError> {
         let wish = self.hear(rank, outpost)?;
-        let received = pieces.iter().map(|piece| self.take(rank, piece)).collect::<Result<_, _>>()?;
-        Ok((wish, received))
+        let received = pieces.iter().map(|piece| self.take(rank, piece)).collect::<Result<_, _>>();
+        self.note_disk(match &received {
+            Err(LaunchError::Folder(error)) => Some(error.to_string()),
+            _ => None,
+        });
+        Ok((wish, received?))
     }
 
     fn take(&self, rank: u32, piece: &Piece) -> Result<u64, LaunchError> {

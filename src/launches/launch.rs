@@ -1,6 +1,7 @@
 //! A launch: its ranks, who runs them, and whether they are heard.
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,11 @@ use super::{LaunchError, LauncherKey, VERSION, before, since};
 use crate::job::JobId;
 use crate::job::end::Exit;
 use crate::journal::JobFolder;
+
+/// A look counts for the time since the look before, but for no more than this.
+const MOST_OF_A_LOOK: Duration = Duration::from_secs(1);
+/// Files that came within this time are still coming.
+const CARRIES: Duration = Duration::from_secs(5);
 
 /// The limits of launches.
 #[derive(Debug, Clone, Copy)]
@@ -86,6 +92,12 @@ pub struct Launch {
     /// Held while files of the job are written.
     pub(super) record: Mutex<Record>,
     parts: Mutex<Parts>,
+    puts: AtomicU64,
+    /// An earlier daemon has begun it, and its ranks may have joined that.
+    is_adopted: bool,
+    join_timeout: Duration,
+    cpu_threads: u32,
+    memory_limit_bytes: Option<u64>,
 }
 
 struct Parts {
@@ -94,12 +106,20 @@ struct Parts {
     launcher_left: Option<Instant>,
     /// The engine has ended the launch, with these words.
     engine_ended: Option<String>,
+    /// Its launcher does not know it.
+    is_lost: bool,
+    /// Why the job's folder did not take the last bytes that came.
+    disk: Option<String>,
 }
 
 struct Rank {
     outpost: Option<u64>,
     host: String,
-    heard: Instant,
+    /// How long it has not been heard, as far as somebody has looked.
+    silent: Duration,
+    looked: Instant,
+    /// When files of it last came.
+    carried: Option<Instant>,
     wish: Wish,
     end: Option<(Exit, Option<Trouble>)>,
 }
@@ -109,7 +129,15 @@ impl Launch {
     pub(super) fn new(job: JobId, folder: JobFolder, record: Record, limits: Limits) -> Self {
         let now = Instant::now();
         let begun = before(now, since(record.began));
-        let rank = || Rank { outpost: None, host: String::new(), heard: now, wish: Wish::GoOn, end: None };
+        let rank = || Rank {
+            outpost: None,
+            host: String::new(),
+            silent: Duration::ZERO,
+            looked: now,
+            carried: None,
+            wish: Wish::GoOn,
+            end: None,
+        };
         let ranks = (0..record.world_size).map(|_| rank()).collect();
         Self {
             job,
@@ -120,8 +148,13 @@ impl Launch {
             launcher: record.launcher(),
             begun,
             join_by: begun + record.join_timeout,
+            puts: AtomicU64::new(0),
+            is_adopted: false,
+            join_timeout: record.join_timeout,
+            cpu_threads: record.cpu_threads,
+            memory_limit_bytes: record.memory_limit_bytes,
             record: Mutex::new(record),
-            parts: Mutex::new(Parts { ranks, launcher_left: None, engine_ended: None }),
+            parts: Mutex::new(Parts { ranks, launcher_left: None, engine_ended: None, is_lost: false, disk: None }),
         }
     }
 
@@ -129,7 +162,7 @@ impl Launch {
     pub(super) fn adopted(job: JobId, folder: JobFolder, record: Record, limits: Limits) -> Self {
         let launch = Self::new(job, folder, record, limits);
         let join_by = launch.join_by.max(Instant::now() + limits.lease);
-        Self { join_by, ..launch }
+        Self { join_by, is_adopted: true, ..launch }
     }
 
     /// The job.
@@ -159,17 +192,17 @@ impl Launch {
 
     /// How long ranks have to join.
     pub fn join_timeout(&self) -> Duration {
-        self.record().join_timeout
+        self.join_timeout
     }
 
     /// Threads of computation of each rank.
     pub fn cpu_threads(&self) -> u32 {
-        self.record().cpu_threads
+        self.cpu_threads
     }
 
     /// The memory that a runner may take, in bytes; None for no limit.
     pub fn memory_limit_bytes(&self) -> Option<u64> {
-        self.record().memory_limit_bytes
+        self.memory_limit_bytes
     }
 
     /// The folder of a rank.
@@ -200,7 +233,7 @@ impl Launch {
     ///
     /// # Errors
     /// As for [`Launch::join`].
-    pub(super) fn hear(&self, rank: u32, outpost: u64) -> Result<Wish, LaunchError> {
+    pub fn hear(&self, rank: u32, outpost: u64) -> Result<Wish, LaunchError> {
         let mut parts = self.parts();
         Ok(self.check(&mut parts, rank, outpost)?.wish)
     }
@@ -215,7 +248,7 @@ impl Launch {
         if *place.outpost.get_or_insert(outpost) != outpost {
             return Err(LaunchError::Taken { rank, host: place.host.clone() });
         }
-        place.heard = Instant::now();
+        place.silent = Duration::ZERO;
         Ok(place)
     }
 
@@ -241,15 +274,18 @@ impl Launch {
     /// A rank as far as it is known now. One that is not heard for too long, or does not join, is
     /// over from here on.
     pub fn state(&self, rank: u32, now: Instant) -> RankState {
-        let Parts { ranks, launcher_left, engine_ended } = &mut *self.parts();
+        let Parts { ranks, launcher_left, engine_ended, is_lost, .. } = &mut *self.parts();
         let nobody_came = ranks.iter().all(|rank| rank.outpost.is_none() && rank.end.is_none());
         let Some(place) = ranks.get_mut(rank as usize) else { return RankState::Over(Exit::Unknown, None) };
         if let Some((exit, trouble)) = &place.end {
             return RankState::Over(*exit, trouble.clone());
         }
         let lease = self.limits.lease;
+        // A daemon that stood still has heard nobody.
+        place.silent += now.saturating_duration_since(place.looked).min(MOST_OF_A_LOOK);
+        place.looked = now;
         let trouble = match place.outpost {
-            Some(_) if now.saturating_duration_since(place.heard) > lease => {
+            Some(_) if place.silent > lease => {
                 let lease = humantime::format_duration(lease);
                 Some(Trouble::Lost(format!("it was not heard from {} for {lease}", place.host)))
             }
@@ -262,16 +298,52 @@ impl Launch {
                     Some(words) => format!("the engine ended before it had joined: {words}"),
                     None if left.is_some() => "its launcher left before any rank had joined".to_owned(),
                     None if now >= self.join_by => {
-                        let time = humantime::format_duration(self.record().join_timeout);
+                        let time = humantime::format_duration(self.join_timeout);
                         format!("it has not joined within scale.join_timeout, {time}")
                     }
+                    None if *is_lost => "its launcher has lost the launch".to_owned(),
                     None => return RankState::Waits,
                 };
-                Some(Trouble::NotStarted(why))
+                // It may have run, or nobody was there to start it.
+                let is_lost = self.is_adopted || *is_lost || left.is_some();
+                Some(if is_lost { Trouble::Lost(why) } else { Trouble::NotStarted(why) })
             }
         };
         place.end = Some((Exit::Unknown, trouble.clone()));
         RankState::Over(Exit::Unknown, trouble)
+    }
+
+    /// The launcher does not know of it: ranks that have not joined do not come.
+    pub(super) fn note_loss(&self) {
+        self.parts().is_lost = true;
+    }
+
+    /// A number for each time that files come.
+    pub(super) fn next_put(&self) -> u64 {
+        self.puts.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Files of a rank are coming.
+    pub(super) fn note_carried(&self, rank: u32) {
+        if let Some(place) = self.parts().ranks.get_mut(rank as usize) {
+            place.carried = Some(Instant::now());
+        }
+    }
+
+    /// Whether files of a rank are coming now, before which its journal tells nothing.
+    pub fn carries(&self, rank: u32, now: Instant) -> bool {
+        let carried = self.parts().ranks.get(rank as usize).and_then(|place| place.carried);
+        carried.is_some_and(|carried| now.saturating_duration_since(carried) < CARRIES)
+    }
+
+    /// The job's folder has taken what came, or not.
+    pub(super) fn note_disk(&self, error: Option<String>) {
+        self.parts().disk = error;
+    }
+
+    /// Why the job's folder does not take what comes; None where it does.
+    pub fn disk_trouble(&self) -> Option<String> {
+        self.parts().disk.clone()
     }
 
     /// The launcher is there, or not.
@@ -285,16 +357,17 @@ impl Launch {
         self.parts().engine_ended.get_or_insert(words);
     }
 
-    /// Whether the engine has ended the launch.
+    /// Whether no engine runs it any more: it has ended, or its launcher never knew of it.
     pub(super) fn has_engine_ended(&self) -> bool {
-        self.parts().engine_ended.is_some()
+        let parts = self.parts();
+        parts.engine_ended.is_some() || parts.is_lost
     }
 
     /// The ranks that are waited for, in words; None where all have joined.
     pub fn waits_for(&self) -> Option<String> {
         let ranks = &self.parts().ranks;
-        let absent = ranks.iter().filter(|rank| rank.outpost.is_none()).count();
-        (absent > 0).then(|| format!("{absent} of {} ranks have not joined yet", self.world_size))
+        let absent = ranks.iter().filter(|rank| rank.outpost.is_none() && rank.end.is_none()).count();
+        (absent > 0 && !self.is_adopted).then(|| format!("{absent} of {} ranks have not joined yet", self.world_size))
     }
 
     /// The bytes of the order of a rank, as the daemon wrote it.

@@ -1,7 +1,6 @@
 //! Files that a rank brings whole: a checkpoint, or results. They come aside, are held against their
 //! checksums, and get their names once the disk has them.
 
-use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -11,11 +10,11 @@ use std::sync::Arc;
 use super::LaunchError;
 use super::launch::Launch;
 use crate::beneath::remove_tree;
-use crate::journal::{Checkpoint, JobFolder, entries, sync_folder};
+use crate::journal::{Checkpoint, JobFolder, Manifest, sync_folder};
 use crate::sha256::Sha256;
 
-/// Where files come, in the folder in which they will lie.
-const ASIDE: &str = ".coming";
+/// Names of folders in which files come begin so, beside the place where they will lie.
+const ASIDE: &str = ".coming-";
 
 /// Files that are about to come.
 #[derive(Debug, Clone)]
@@ -28,8 +27,8 @@ pub struct PutPlan {
     pub step: Option<u64>,
     /// The files, in the order in which they come.
     pub files: Vec<PutFile>,
-    /// The steps of the checkpoints that the rank keeps.
-    pub kept_steps: BTreeSet<u64>,
+    /// The steps of checkpoints that the rank has removed.
+    pub removed_steps: Vec<u64>,
 }
 
 /// A file that is about to come.
@@ -79,18 +78,23 @@ impl Launch {
             Some(_) => self.folder.checkpoints(),
             None => self.folder.artifacts(),
         };
-        let aside = folder.join(ASIDE);
-        let is_there = plan.step.is_some_and(|step| Checkpoint::open(&self.checkpoint(step)).is_ok());
-        match remove_tree(&aside) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-            _ => {}
-        }
+        // Another one may not have ended yet.
+        let aside = folder.join(format!("{ASIDE}{:016x}-{}", plan.outpost, self.next_put()));
+        let is_there = plan.step.is_some_and(|step| self.has(step, &plan.files));
         if !is_there {
             fs::create_dir(&aside)?;
         }
         let mut put = Put { launch: self.clone(), plan, aside, is_there, next: 0, current: None };
-        put.open_next()?;
+        put.go_on()?;
         Ok(put)
+    }
+
+    /// Whether a checkpoint is there with that manifest.
+    fn has(&self, step: u64, files: &[PutFile]) -> bool {
+        let place = self.checkpoint(step);
+        let told = files.iter().find(|file| file.name == Manifest::NAME);
+        let sum = File::open(Manifest::path(&place)).and_then(|mut file| Sha256::of_reader(&mut file));
+        Checkpoint::open(&place).is_ok() && told.is_some_and(|told| sum.is_ok_and(|sum| sum == told.sha256))
     }
 
     fn checkpoint(&self, step: u64) -> PathBuf {
@@ -105,6 +109,7 @@ impl Put {
     /// There are more than was told, or a file has another checksum.
     pub fn write(&mut self, mut data: &[u8]) -> Result<(), LaunchError> {
         self.launch.hear(self.plan.rank, self.plan.outpost)?;
+        self.launch.note_carried(self.plan.rank);
         if self.is_there {
             return Ok(());
         }
@@ -117,7 +122,7 @@ impl Put {
             coming.sum.update(now);
             coming.left -= now.len() as u64;
             data = rest;
-            self.close_whole()?;
+            self.go_on()?;
         }
         Ok(())
     }
@@ -153,12 +158,10 @@ impl Put {
         }
         fs::rename(&self.aside, place)?;
         sync_folder(&folder)?;
-        for entry in entries(&folder)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            let step = name.to_str().and_then(|name| name.strip_prefix("step-")?.parse::<u64>().ok());
-            if step.is_some_and(|step| !self.plan.kept_steps.contains(&step)) {
-                remove_tree(&entry.path())?;
+        for removed in self.plan.removed_steps.iter().filter(|removed| **removed != step) {
+            match remove_tree(&self.launch.checkpoint(*removed)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+                _ => {}
             }
         }
         Ok(())
@@ -173,32 +176,32 @@ impl Put {
         Ok(sync_folder(&folder)?)
     }
 
-    /// Opens the next file, and closes those that have no bytes.
-    fn open_next(&mut self) -> Result<(), LaunchError> {
-        if self.is_there {
-            return Ok(());
-        }
-        if let Some(told) = self.plan.files.get(self.next) {
+    /// Closes the file in hand once all of its bytes have come, and opens the next one.
+    fn go_on(&mut self) -> Result<(), LaunchError> {
+        while !self.is_there {
+            match self.current.take_if(|coming| coming.left == 0) {
+                Some(coming) => self.close(coming)?,
+                None if self.current.is_some() => return Ok(()),
+                None => {}
+            }
+            let Some(told) = self.plan.files.get(self.next) else { return Ok(()) };
             let file = File::create_new(self.aside.join(&told.name))?;
             if self.launch.limits.group_reads && self.plan.step.is_none() {
                 file.set_permissions(Permissions::from_mode(0o640))?;
             }
             self.current = Some(Coming { file, sum: Sha256::default(), left: told.size_bytes });
-            self.close_whole()?;
         }
         Ok(())
     }
 
-    /// Closes the file in hand once all of its bytes have come.
-    fn close_whole(&mut self) -> Result<(), LaunchError> {
-        let Some(coming) = self.current.take_if(|coming| coming.left == 0) else { return Ok(()) };
+    fn close(&mut self, coming: Coming) -> Result<(), LaunchError> {
         let told = &self.plan.files[self.next];
         if coming.sum.finish() != told.sha256 {
             return Err(LaunchError::Damaged(format!("{} did not come with the checksum that was told", told.name)));
         }
         coming.file.sync_all()?;
         self.next += 1;
-        self.open_next()
+        Ok(())
     }
 }
 

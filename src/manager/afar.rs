@@ -7,7 +7,7 @@ use super::live::Live;
 use super::task::Task;
 use super::{JobError, Manager};
 use crate::job::order::{Lease, LeasedDevice};
-use crate::job::{Job, JobId};
+use crate::job::{Job, JobId, State};
 use crate::launches::{LauncherView, Place};
 use crate::scheduler::Wait;
 
@@ -58,9 +58,10 @@ impl Task {
             };
             let Some((arrival, mut live)) = self.live.take(&id) else { continue };
             let started = self.start(&mut live, Part::Afar(place)).await;
-            if let Err(error) = &started
-                && live.runner.is_none()
-            {
+            if live.runner.is_some() {
+                self.turns.took(&live.job.owner);
+            }
+            if let (Err(error), State::Queued) = (&started, live.job.state) {
                 let words = format!("it could not be started and will be tried again: {error}");
                 live.put_off(words.clone(), tokio::time::Instant::now());
                 live.waits_for(Wait::For(words.into()));

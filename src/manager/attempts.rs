@@ -9,6 +9,7 @@ use super::JobError;
 use super::afar::Part;
 use super::live::{Ending, Live};
 use super::task::{Task, blocking};
+use crate::beneath::bytes_below;
 use crate::fault;
 use crate::job::Job;
 use crate::job::end::{self, StopCause, Verdict};
@@ -29,6 +30,13 @@ const TELLS_EVERY: Duration = Duration::from_secs(1);
 /// From the last word of a runner to its end it takes no longer than this, or than the grace time
 /// where that is longer.
 const LEAVING: Duration = Duration::from_secs(15);
+
+/// An order with the limit of event files that those of earlier attempts leave, which are not where
+/// its ranks run.
+fn less_events(order: Order, folder: &JobFolder) -> Order {
+    let held = bytes_below(&folder.tensorboard()).unwrap_or_default();
+    Order { max_event_bytes: order.max_event_bytes.saturating_sub(held), ..order }
+}
 
 impl Task {
     /// Gives a waiting job its part of the machine and starts its runner. After an error it still
@@ -88,6 +96,7 @@ impl Task {
         };
         let write = move || {
             // Nobody writes there now.
+            let order = if afar.is_some() { less_events(order, &to) } else { order };
             let log_begins = std::fs::metadata(to.log()).map_or(0, |log| log.len());
             to.prepare_ranks(ranks)?;
             for rank in 1..ranks {

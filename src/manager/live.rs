@@ -178,6 +178,10 @@ impl Live {
     /// Asks how long its runner has told nothing.
     pub(super) fn ask_silence(&mut self) {
         self.silent = self.runner.as_ref().map_or(Duration::ZERO, RunnerHandle::silence);
+        // The time of the engine is not that of the job.
+        if self.launch.as_ref().is_some_and(|launch| launch.waits_for().is_some()) {
+            self.begins(Instant::now());
+        }
         if self.view.borrow().waiting != self.waits().unwrap_or_default() {
             self.publish();
         }

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use super::afar::is_afar;
 use super::attempts::resume_point;
 use super::expiry::Expiry;
 use super::live::{Ending, Live};
@@ -356,6 +357,9 @@ impl Task {
                     }
                 }
                 match of_machine {
+                    // Another machine keeps no job of this one from running.
+                    Some(words) if is_afar(&live) => verdict.message = words,
+                    None if is_afar(&live) => {}
                     Some(words) => {
                         self.shortfall.meet(words.clone(), Instant::now());
                         verdict = end::not_started(words);

@@ -73,6 +73,12 @@ impl Contract {
             return Ok(None);
         }
         let Self { host, port, .. } = self;
+        if let Some(name) = self.interface.as_ref().filter(|name| !may_leave_machine && *name != "lo") {
+            return Err(format!(
+                "GLOO_SOCKET_IFNAME is {name}, and ranks stay on loopback, since what they exchange is not encrypted; \
+                 security.allow_unencrypted_ranks = true in the daemon's settings allows that"
+            ));
+        }
         let found = (host.as_str(), *port).to_socket_addrs();
         let found = found.map_err(|error| format!("MASTER_ADDR is {host:?}, which cannot be resolved: {error}"))?;
         let mut last = None;
@@ -82,7 +88,7 @@ impl Contract {
             let own =
                 UdpSocket::bind((any, 0)).and_then(|socket| socket.connect(store).and_then(|()| socket.local_addr()));
             match own {
-                Ok(own) if !may_leave_machine && !(own.ip().is_loopback() && store.ip().is_loopback()) => {
+                Ok(own) if !may_leave_machine && [own.ip(), store.ip()].iter().any(|ip| !ip.is_loopback()) => {
                     return Err(format!(
                         "ranks would meet at {store}, off this machine's loopback, and what they exchange is not \
                          encrypted; security.allow_unencrypted_ranks = true in the daemon's settings allows that"

@@ -1,7 +1,7 @@
 //! The courier: brings home what a rank writes. What the journal tells is at the daemon before the
 //! journal tells it there: checkpoints and results go first.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -14,12 +14,14 @@ use tonic::Status;
 
 use super::folder::LocalFolder;
 use super::{AGAIN, Client, is_final};
-use crate::journal::{JournalTail, Manifest, ProgressFold, checkpoints, entries};
+use crate::journal::{Checkpoint, JobFolder, JournalTail, Manifest, ProgressFold, checkpoints, entries};
 use crate::proto::v1::{self, put_files_request::Part};
 use crate::sha256::Sha256;
 
 /// The rank's files are looked at this often.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
+/// A small call has an answer within this time, or none.
+const BEAT_LIMIT: Duration = Duration::from_secs(10);
 /// Bytes of a piece of a file that grows.
 const PIECE_BYTES: u64 = 512 << 10;
 /// Bytes of all pieces of a request.
@@ -51,6 +53,7 @@ pub(super) struct Courier {
     rank: u32,
     outpost: u64,
     is_last: Arc<AtomicBool>,
+    is_given_up: Arc<AtomicBool>,
 }
 
 /// The files that are at home, as far as they are there.
@@ -58,15 +61,15 @@ pub(super) struct Courier {
 struct Home {
     /// Bytes of files that grow.
     bytes: BTreeMap<String, u64>,
-    /// Steps of checkpoints.
-    steps: BTreeSet<u64>,
+    /// The checksum of the manifest of each checkpoint, by step.
+    checkpoints: BTreeMap<u64, String>,
     /// Results, by their sizes and times.
     results: BTreeMap<String, (u64, SystemTime)>,
 }
 
 impl Courier {
     pub(super) fn new(client: Client, rank: u32, outpost: u64) -> Self {
-        Self { client, rank, outpost, is_last: Arc::default() }
+        Self { client, rank, outpost, is_last: Arc::default(), is_given_up: Arc::default() }
     }
 
     /// The number of the outpost.
@@ -76,12 +79,18 @@ impl Courier {
 
     /// Renews the lease, and hears what is wished.
     pub(super) async fn beat(&self) -> Result<v1::RankWish, Lost> {
-        self.push(Vec::new()).await.map(|answer| answer.wish())
+        let answer = tokio::time::timeout(BEAT_LIMIT, self.push(Vec::new())).await;
+        answer.unwrap_or_else(|_| Err(Lost::Daemon("no answer comes".into()))).map(|answer| answer.wish())
     }
 
     /// The runner has ended: what is there now is the last.
     pub(super) fn finish(&self) {
         self.is_last.store(true, Ordering::SeqCst);
+    }
+
+    /// Nobody wants what the rank has written.
+    pub(super) fn give_up(&self) {
+        self.is_given_up.store(true, Ordering::SeqCst);
     }
 
     /// Brings everything home, until [`Courier::finish`] and all is there. An error where the rank is
@@ -93,6 +102,8 @@ impl Courier {
             let is_last = carrier.courier.is_last.load(Ordering::SeqCst);
             match carrier.round(&mut home).await {
                 Ok(()) if is_last => return Ok(()),
+                // A disk that is full there keeps nobody from ending.
+                _ if is_last && carrier.courier.is_given_up.load(Ordering::SeqCst) => return Ok(()),
                 Ok(()) => tokio::time::sleep(LOOK_EVERY).await,
                 Err(Lost::Daemon(words)) => {
                     tracing::debug!("the daemon did not take everything: {words}");
@@ -111,9 +122,11 @@ impl Courier {
         let request = v1::EndRankRequest { rank: self.rank, outpost: self.outpost, exit, fault };
         let begun = Instant::now();
         while begun.elapsed() < limit {
-            match self.client.clone().end_rank(request.clone()).await {
-                Err(status) if !is_final(status.code()) => tokio::time::sleep(AGAIN).await,
-                _ => return,
+            let mut client = self.client.clone();
+            match tokio::time::timeout(BEAT_LIMIT, client.end_rank(request.clone())).await {
+                Ok(Err(status)) if !is_final(status.code()) => tokio::time::sleep(AGAIN).await,
+                Err(_) => {}
+                Ok(_) => return,
             }
         }
     }
@@ -134,7 +147,8 @@ impl Carrier {
     /// The files that came from there.
     fn at_the_start(&self) -> Home {
         let mut home = Home::default();
-        home.steps.extend(checkpoints(self.local.job()).into_iter().flatten().map(|found| found.step()));
+        let found = checkpoints(self.local.job()).into_iter().flatten();
+        home.checkpoints.extend(found.filter_map(|found| Some((found.step(), manifest_sum(&found).ok()?))));
         home.results.extend(results(&self.local.job().artifacts()).unwrap_or_default());
         home
     }
@@ -167,25 +181,28 @@ impl Carrier {
 
     async fn bring_checkpoints(&self, home: &mut Home) -> Result<(), Lost> {
         let found = checkpoints(self.local.job()).map_err(local)?;
-        let kept: BTreeSet<u64> = found.iter().map(|checkpoint| checkpoint.step()).collect();
+        let place = self.local.job().path().to_owned();
+        let is_removed = |step: &u64| !place.join(JobFolder::checkpoint_name(*step)).exists();
         for checkpoint in found.iter().rev() {
-            if home.steps.contains(&checkpoint.step()) {
+            let step = checkpoint.step();
+            let Ok(sum) = manifest_sum(checkpoint) else { continue };
+            if home.checkpoints.get(&step) == Some(&sum) {
                 continue;
             }
             let manifest = Manifest::path(&checkpoint.path);
             let files = checkpoint.manifest.files.iter().map(|file| checkpoint.path.join(&file.name));
             // The manifest last, as it was written.
             let files: Vec<PathBuf> = files.chain([manifest]).collect();
-            let step = checkpoint.step();
-            match self.put(files, Some(step), &kept).await {
-                Ok(()) => {}
+            let removed: Vec<u64> = home.checkpoints.keys().copied().filter(is_removed).collect();
+            match self.put(files, Some(step), &removed).await {
+                Ok(()) => removed.iter().for_each(|step| drop(home.checkpoints.remove(step))),
                 // It was removed meanwhile, and another one takes its place.
                 Err(Lost::Daemon(words)) if !checkpoint.path.exists() => {
                     tracing::debug!(step, "a checkpoint was not brought home: {words}");
                 }
                 Err(lost) => return Err(lost),
             }
-            home.steps.insert(step);
+            home.checkpoints.insert(step, sum);
         }
         Ok(())
     }
@@ -197,13 +214,14 @@ impl Carrier {
         if news.is_empty() {
             return Ok(());
         }
-        self.put(news.iter().map(|(name, _)| folder.join(name)).collect(), None, &BTreeSet::new()).await?;
+        self.put(news.iter().map(|(name, _)| folder.join(name)).collect(), None, &[]).await?;
         home.results.extend(news.into_iter().map(|(name, state)| (name.clone(), *state)));
         Ok(())
     }
 
-    /// Sends whole files; those of a checkpoint where a step is given.
-    async fn put(&self, files: Vec<PathBuf>, step: Option<u64>, kept: &BTreeSet<u64>) -> Result<(), Lost> {
+    /// Sends whole files; those of a checkpoint where a step is given. The runner has removed those
+    /// of the steps in `removed`.
+    async fn put(&self, files: Vec<PathBuf>, step: Option<u64>, removed: &[u64]) -> Result<(), Lost> {
         let sums = tokio::task::spawn_blocking(move || files.into_iter().map(summed).collect::<io::Result<Vec<_>>>());
         let sums = sums.await.map_err(|error| Lost::Daemon(error.to_string()))?.map_err(local)?;
         let begin = v1::PutFilesBegin {
@@ -211,7 +229,7 @@ impl Carrier {
             outpost: self.courier.outpost,
             step: step.unwrap_or_default(),
             files: sums.iter().map(|(_, told)| told.clone()).collect(),
-            kept_steps: kept.iter().copied().collect(),
+            removed_steps: removed.to_vec(),
         };
         let first = v1::PutFilesRequest { part: Some(Part::Begin(begin)) };
         let files: Vec<_> = sums.into_iter().map(|(path, told)| (path, told.size_bytes)).collect();
@@ -240,8 +258,12 @@ impl Carrier {
                     continue;
                 }
                 room -= count;
-                if name.starts_with("tensorboard/") && after_step.is_none() {
-                    after_step = Some(self.began_after());
+                if name.starts_with("tensorboard/") {
+                    after_step = after_step.or_else(|| self.began_after());
+                    // Events of earlier attempts would be cut at the wrong place.
+                    if after_step.is_none() {
+                        continue;
+                    }
                 }
                 let data = read_at(path, offset, count).map_err(local)?;
                 let after_step = after_step.unwrap_or_default();
@@ -256,8 +278,8 @@ impl Carrier {
         }
     }
 
-    /// The step that this attempt goes on from.
-    fn began_after(&self) -> i64 {
+    /// The step that this attempt goes on from; None before the runner has told it.
+    fn began_after(&self) -> Option<i64> {
         let mut tail = JournalTail::new(self.local.job().clone());
         let mut fold = ProgressFold::default();
         while let Ok(records) = tail.read(1000)
@@ -265,8 +287,13 @@ impl Carrier {
         {
             records.iter().for_each(|record| fold.add(record));
         }
-        fold.started(self.local.attempt()).map_or(0, |started| started.first_step as i64)
+        fold.started(self.local.attempt()).map(|started| started.first_step as i64)
     }
+}
+
+/// The checksum that tells a checkpoint from another one of the same step.
+fn manifest_sum(checkpoint: &Checkpoint) -> io::Result<String> {
+    Sha256::of_reader(&mut File::open(Manifest::path(&checkpoint.path))?)
 }
 
 /// A fault of this machine's disk: it is tried again, as one of the daemon is.
@@ -296,10 +323,12 @@ fn summed(path: PathBuf) -> io::Result<(PathBuf, v1::PutFile)> {
 }
 
 type Files = std::vec::IntoIter<(PathBuf, u64)>;
+/// A file, and the bytes of it that are left.
+type Open = Option<(File, u64)>;
 
 /// The next bytes of files, one behind the other; None at their end. A file that has become shorter
 /// ends them, and the other side misses the rest.
-fn next_piece(mut files: Files, mut open: Option<(File, u64)>) -> Option<(Vec<u8>, Files, Option<(File, u64)>)> {
+fn next_piece(mut files: Files, mut open: Open) -> Option<(Vec<u8>, Files, Open)> {
     loop {
         if let Some((file, left)) = &mut open
             && *left > 0

@@ -19,7 +19,8 @@ impl ErrorFile {
     pub(super) fn write(&self, words: &str) {
         let Some(path) = &self.0 else { return };
         let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        let extra = json!({ "py_callstack": "", "timestamp": seconds.to_string() });
+        // The agent shows this one.
+        let extra = json!({ "py_callstack": words, "timestamp": seconds.to_string() });
         let text = json!({ "message": { "message": words, "extraInfo": extra } });
         if let Err(error) = std::fs::write(path, text.to_string()) {
             tracing::warn!(path = %path.display(), %error, "the engine does not learn the reason");

@@ -4,8 +4,11 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Component, Path, PathBuf};
+use std::time::Instant;
 
-use super::{Client, Stopped};
+use tonic::Status;
+
+use super::{AGAIN, CONNECT, Client, Stopped, is_final};
 use crate::job::JobId;
 use crate::job::order::{Meeting, Order};
 use crate::journal::JobFolder;
@@ -72,26 +75,57 @@ impl LocalFolder {
             if !is_inside {
                 return Err(format!("the daemon names a file {path:?}"));
             }
-            let to = self.job.path().join(path);
-            let failed = |error: std::io::Error| format!("{}: {error}", to.display());
-            fs::create_dir_all(to.parent().unwrap_or(self.job.path())).map_err(failed)?;
-            let mut file = File::create(&to).map_err(failed)?;
-            let refused = |status: tonic::Status| format!("{path} cannot be fetched: {}", status.message());
-            let request = v1::GetLaunchFileRequest { path: path.clone() };
-            let mut pieces = client.get_launch_file(request).await.map_err(refused)?.into_inner();
-            let mut received = 0;
-            while let Some(piece) = pieces.message().await.map_err(refused)? {
-                received += piece.data.len() as u64;
-                file.write_all(&piece.data).map_err(failed)?;
-            }
-            if received != *size_bytes {
-                return Err(format!("{path} came with {received} bytes in place of {size_bytes}"));
+            let begun = Instant::now();
+            // The daemon may be another one by now.
+            while let Err(status) = self.fetch_file(client, path, *size_bytes).await? {
+                if is_final(status.code()) || begun.elapsed() > CONNECT {
+                    return Err(format!("{path} cannot be fetched: {}", status.message()));
+                }
+                tokio::time::sleep(AGAIN).await;
             }
         }
         let order: Order = serde_json::from_slice(&joined.order).map_err(|error| format!("the order: {error}"))?;
         // The log begins here.
         let order = Order { meeting, log_begins: 0, ..order };
         self.rank.write_order(&order).map_err(|error| format!("the order cannot be written: {error}"))
+    }
+
+    /// Fetches a file from its beginning; what the daemon says where it does not give it.
+    ///
+    /// # Errors
+    /// The file cannot be written here, or came otherwise than it was told, in words.
+    async fn fetch_file(
+        &self,
+        client: &mut Client,
+        path: &str,
+        size_bytes: u64,
+    ) -> Result<Result<(), Status>, Stopped> {
+        let to = self.job.path().join(path);
+        let failed = |error: std::io::Error| format!("{}: {error}", to.display());
+        fs::create_dir_all(to.parent().unwrap_or(self.job.path())).map_err(failed)?;
+        let mut file = File::create(&to).map_err(failed)?;
+        let mut pieces = match client.get_launch_file(v1::GetLaunchFileRequest { path: path.to_owned() }).await {
+            Ok(pieces) => pieces.into_inner(),
+            Err(status) => return Ok(Err(status)),
+        };
+        let mut received = 0;
+        loop {
+            match pieces.message().await {
+                Ok(Some(piece)) => {
+                    received += piece.data.len() as u64;
+                    if received > size_bytes {
+                        break;
+                    }
+                    file.write_all(&piece.data).map_err(failed)?;
+                }
+                Ok(None) => break,
+                Err(status) => return Ok(Err(status)),
+            }
+        }
+        if received != size_bytes {
+            return Err(format!("{path} came with {received} bytes in place of {size_bytes}"));
+        }
+        Ok(Ok(()))
     }
 
     /// Removes it.

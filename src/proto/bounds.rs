@@ -46,7 +46,7 @@ const BOUNDS: &[(usize, &[&str])] = &[
     // A character.
     (4, &["CsvDataset.delimiter", "CsvDataset.quote", "CsvDataset.comment"]),
     (256, &["Sequential.layers", "Program.env"]),
-    (65_536, &["CrossEntropy.class_weights", "Nll.class_weights", "BinaryCrossEntropy.positive_weights", "EndLaunchRequest.message", "EndRankRequest.fault", "PutFilesBegin.kept_steps"]),
+    (65_536, &["CrossEntropy.class_weights", "Nll.class_weights", "BinaryCrossEntropy.positive_weights", "EndLaunchRequest.message", "EndRankRequest.fault", "PutFilesBegin.removed_steps"]),
     (1024, &["Program.command", "MultiStep.at_steps", "UploadBegin.name", "StatFileRequest.name", "DeleteFileRequest.name", "GetLaunchFileRequest.path"]),
     (524_288, &["UploadFileRequest.data", "PutFilesRequest.data", "Piece.data"]),
     (128, &["CreateJobRequest.request_id", "RedoJobRequest.request_id", "AttachLauncherRequest.launcher", "EndLaunchRequest.launcher"]),

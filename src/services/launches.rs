@@ -1,6 +1,5 @@
 //! LaunchService: launchers and outposts.
 
-use std::collections::BTreeSet;
 use std::io::Read;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -73,12 +72,10 @@ impl LaunchList {
         let Some(Part::Begin(begin)) = first else {
             return Err(invalid_field("begin", "is missing in the first message of the stream"));
         };
-        let v1::PutFilesBegin { rank, outpost, step, files, kept_steps } = begin;
+        let v1::PutFilesBegin { rank, outpost, step, files, removed_steps } = begin;
         let file = |v1::PutFile { name, size_bytes, sha256 }| PutFile { name, size_bytes, sha256 };
-        let mut kept_steps: BTreeSet<u64> = kept_steps.into_iter().collect();
-        kept_steps.insert(step);
         let step = is_checkpoint.then_some(step);
-        let plan = PutPlan { rank, outpost, step, files: files.into_iter().map(file).collect(), kept_steps };
+        let plan = PutPlan { rank, outpost, step, files: files.into_iter().map(file).collect(), removed_steps };
         let mut put = self.write(move |_| launch.begin_put(plan)).await?;
         taken.mark();
         while let Some(message) = parts.message().await? {
@@ -194,8 +191,13 @@ impl LaunchService for LaunchList {
         let launch = self.launch(&request)?;
         let v1::PushJournalRequest { rank, outpost, pieces } = request.into_inner();
         let piece = |v1::Piece { file, offset, data, after_step }| Piece { file, offset, data, after_step };
-        let pieces = pieces.into_iter().map(piece).collect();
-        let (wish, received) = self.write(move |_| launch.push(rank, outpost, pieces)).await?;
+        let pieces: Vec<_> = pieces.into_iter().map(piece).collect();
+        // A disk that is slow keeps no lease from being renewed.
+        let wish = launch.hear(rank, outpost).map_err(of_launch)?;
+        let (wish, received) = match pieces.is_empty() {
+            true => (wish, Vec::new()),
+            false => self.write(move |_| launch.push(rank, outpost, pieces)).await?,
+        };
         let wish = match wish {
             Wish::GoOn => v1::RankWish::Unspecified,
             Wish::Stop => v1::RankWish::Stop,

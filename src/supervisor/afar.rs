@@ -13,7 +13,7 @@ use super::runner::{Charge, LOOK_EVERY, Origin, RunnerHandle};
 use super::stopping::Stop;
 use super::{Fault, FaultKind, Supervisor};
 use crate::job::end::Exit;
-use crate::journal::ExitNote;
+use crate::journal::{ExitNote, JobLock};
 use crate::launches::{Launch, Launches, RankState, Trouble, Wish};
 
 impl Supervisor {
@@ -49,6 +49,9 @@ impl Supervisor {
                 Heard::Unknown(error) => Some(format!("what the rank tells cannot be heard: {error}")),
                 Heard::Something | Heard::Nothing => tail.trouble.as_ref().map(|trouble| trouble.words.clone()),
             };
+            let why = why.or_else(|| {
+                launch.disk_trouble().map(|error| format!("its folder takes nothing of its ranks: {error}"))
+            });
             self.settle(&charge.id, &mut doubt, why).await;
             launch.ask(
                 charge.rank,
@@ -60,6 +63,11 @@ impl Supervisor {
             );
             let (exit, trouble) = match launch.state(charge.rank, Instant::now()) {
                 RankState::Over(exit, trouble) => (exit, trouble),
+                // Its journal tells nothing before a checkpoint has come.
+                RankState::Runs if launch.carries(charge.rank, Instant::now()) => {
+                    charge.silence.set(Duration::ZERO);
+                    continue;
+                }
                 RankState::Runs => continue,
                 // The engine takes its time, and nobody has begun to be silent.
                 RankState::Waits => {
@@ -67,12 +75,20 @@ impl Supervisor {
                     continue;
                 }
             };
-            tail.fault = trouble.map(|trouble| match trouble {
-                Trouble::NotStarted(words) => Fault { kind: FaultKind::Other, words },
-                Trouble::Lost(words) => Fault { kind: FaultKind::Lost, words },
-            });
+            if let Some(trouble) = trouble {
+                tail.fault = Some(match trouble {
+                    Trouble::NotStarted(words) => Fault { kind: FaultKind::Other, words },
+                    Trouble::Lost(words) => Fault { kind: FaultKind::Lost, words },
+                });
+            }
             let (folder, note) = (charge.folder.clone(), ExitNote::new(charge.attempt, exit));
-            let noted = tokio::task::spawn_blocking(move || note.write(&folder)).await;
+            let end = move || {
+                if let Some(lock) = JobLock::take(&folder)? {
+                    folder.sweep(&lock)?;
+                }
+                note.write(&folder)
+            };
+            let noted = tokio::task::spawn_blocking(end).await;
             if let Err(error) = noted.map_err(std::io::Error::other).flatten() {
                 tracing::error!(job.id = %charge.id, rank = charge.rank, %error, "the end of the rank could not be noted");
             }

@@ -211,9 +211,12 @@ async fn a_job_goes_on_with_as_many_ranks_as_there_is_room_for_to_the_same_numbe
     let end = ended.end.clone().unwrap();
     assert_eq!(end.reason(), v1::JobEndReason::Finished, "{}", end.message);
     Outcome::of(&daemon, &ended).await.assert_same(&whole);
-    // What the first attempt told beyond its checkpoint is told once.
+    // All of both attempts, and what the first one told beyond its checkpoint once.
     for (tag, steps) in event_steps(&daemon.job_folder(&job.name)) {
-        assert!(steps.is_sorted_by(|one, other| one < other), "{tag}: {steps:?}");
+        let request = v1::ReadScalarsRequest { name: job.name.clone(), tag: tag.clone(), ..Default::default() };
+        let points = daemon.jobs().await.read_scalars(request).await.unwrap().into_inner().points;
+        let told: Vec<i64> = points.iter().map(|point| point.step as i64).collect();
+        assert_eq!(steps, told, "{tag}");
     }
 }
 
@@ -332,12 +335,19 @@ async fn an_engine_that_does_not_start_the_ranks_is_the_reason_of_the_end() {
     launcher.ended(&launch, "").await;
     launcher.assert_tidy();
 
+    // An order that was lost on its way is given again, as another attempt.
     let job = daemon.create(scaled(2, 2)).await;
     launcher.launch().await;
+    let mut launcher = attach(&daemon, 2).await;
+    assert_eq!(launcher.launch().await.attempt, 2);
+    let last = daemon.get(&job.name).await.last_attempt_end.unwrap();
+    assert_eq!(last.reason(), v1::JobEndReason::Interrupted);
+    assert!(last.message.ends_with("its launcher has lost the launch"), "{}", last.message);
     drop(launcher);
-    let end = daemon.watch_to_end(&job.name).await.end.unwrap();
-    assert_eq!(end.reason(), v1::JobEndReason::StartFailed);
-    assert!(end.message.ends_with("its launcher left before any rank had joined"), "{}", end.message);
+    daemon.watch_until(&job.name, |job| job.waiting_reason.contains("no launcher of torchrun")).await;
+    let last = daemon.get(&job.name).await.last_attempt_end.unwrap();
+    assert_eq!(last.reason(), v1::JobEndReason::Interrupted);
+    assert!(last.message.ends_with("its launcher left before any rank had joined"), "{}", last.message);
 }
 
 #[tokio::test]
@@ -429,7 +439,7 @@ async fn bytes_of_a_rank_may_come_twice_or_too_early_and_files_come_whole_or_not
 
     let put = |name: &str, size_bytes, sha256: &str, data: &[&str]| {
         let files = vec![v1::PutFile { name: name.into(), size_bytes, sha256: sha256.into() }];
-        let begin = v1::PutFilesBegin { rank: 0, outpost: 1, step: 0, files, kept_steps: Vec::new() };
+        let begin = v1::PutFilesBegin { rank: 0, outpost: 1, step: 0, files, removed_steps: Vec::new() };
         let first = v1::PutFilesRequest { part: Some(v1::put_files_request::Part::Begin(begin)) };
         let data = data.iter().map(|data| v1::PutFilesRequest {
             part: Some(v1::put_files_request::Part::Data(data.as_bytes().to_vec())),

@@ -13,7 +13,12 @@
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 #include <torch/headeronly/version.h>
 
+#include <netdb.h>
+#include <sys/socket.h>
+
+#include <cerrno>
 #include <chrono>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -29,6 +34,23 @@ namespace {
 at::Tensor &as_tensor(void *pointer) { return *static_cast<at::Tensor *>(pointer); }
 
 std::vector<int64_t> rows(const long long *list, int count) { return {list, list + count}; }
+
+// A socket that listens at an address, given in numbers, and at no other one.
+int listen_at(const char *host, std::uint16_t port) {
+  addrinfo hints{};
+  hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE;
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo *found = nullptr;
+  TORCH_CHECK(getaddrinfo(host, std::to_string(port).c_str(), &hints, &found) == 0, host, " is no address");
+  const int fd = socket(found->ai_family, found->ai_socktype | SOCK_CLOEXEC, 0);
+  const int one = 1;
+  const bool listens = fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) == 0 &&
+                       bind(fd, found->ai_addr, found->ai_addrlen) == 0 && listen(fd, 4096) == 0;
+  const auto why = std::string(std::strerror(errno));
+  freeaddrinfo(found);
+  TORCH_CHECK(listens, "nobody can listen at ", host, " port ", port, ": ", why);
+  return fd;
+}
 
 torchd_ranks *join(const c10::intrusive_ptr<c10d::Store> &store, std::shared_ptr<gloo::transport::Device> device,
                    int rank, int count, long long join_ms, long long timeout_ms) {
@@ -67,6 +89,8 @@ torchd_ranks *torchd_ranks_join_at(const char *host, int port, int serves, const
     options.isServer = serves != 0;
     options.waitWorkers = false;
     options.timeout = std::chrono::milliseconds(join_ms);
+    if (options.isServer)
+      options.masterListenFd = listen_at(host, options.port);
     const auto store = c10::make_intrusive<c10d::TCPStore>(host, options);
     const auto named = c10::make_intrusive<c10d::PrefixStore>(prefix, store);
     auto device = *interface ? c10d::ProcessGroupGloo::createDeviceForInterface(interface, false)

@@ -1,0 +1,139 @@
+"""What a launcher does with any engine."""
+
+import contextlib
+import threading
+import unittest
+from unittest import mock
+
+from support import EXAMPLES, JOB, RANKS, TORCHD, WithDaemon, enter, outposts, past, scaled
+
+import torchd
+from torchd import messages
+from torchd.address import parse
+from torchd.daemon import Daemon
+from torchd.launcher import MOST_WORDS, Launcher, LauncherReplaced, last_bytes, rank_environment, usual_name
+from torchd.torchrun import Command
+
+RANK = "RANK=0 WORLD_SIZE=1 exec torchd --rank"
+"""An engine for one rank."""
+
+
+class Held:
+    """An engine that starts nothing, and ends a launch when it is asked to."""
+
+    number = messages.ENGINE_TORCHRUN
+
+    def __init__(self, count=1):
+        self.begun = threading.Barrier(count + 1)
+
+    def run(self, run):
+        stopped = threading.Event()
+        run.on_stop(stopped.set)
+        self.begun.wait(60)
+        stopped.wait()
+        return ""
+
+
+class Failing:
+    """An engine that cannot start anything."""
+
+    number = messages.ENGINE_TORCHRUN
+
+    def run(self, run):
+        raise OSError("no such queue")
+
+
+class Launchers(WithDaemon):
+    def launcher(self, engine, slots=2, **arguments):
+        """A launcher for as long as a test takes."""
+        launcher = Launcher(engine, self.client, slots=slots, **arguments).start()
+        self.addCleanup(launcher.stop)
+        return launcher
+
+    def submit(self, **more):
+        job = self.client.submit(scaled(JOB, "torchrun", world_size=1, **more))
+        self.addCleanup(end, job)
+        return job
+
+    def test_another_one_of_the_same_name_takes_its_place(self):
+        first = self.launcher(Held(), name="the-one")
+        second = self.launcher(Held(), name="the-one")
+        with self.assertRaisesRegex(LauncherReplaced, "another launcher has attached as the-one"):
+            first.wait()
+        second.stop()
+        second.wait()
+
+    def test_a_daemon_of_another_version_is_refused_and_both_are_named(self):
+        with mock.patch("torchd.launcher.__version__", "0.0.9"), self.assertRaisesRegex(torchd.WrongVersion, f"{torchd.__version__}.*0.0.9"):
+            self.launcher(Held())
+
+    def test_a_name_that_is_wrong_and_a_client_of_another_kind_are_refused_at_once(self):
+        with self.assertRaisesRegex(torchd.InvalidRequest, "launcher"):
+            self.launcher(Held(), name="two words")
+        with self.assertRaisesRegex(TypeError, "torchd.connect"):
+            Launcher(Held(), self.client._core, slots=1)
+
+    def test_several_launches_run_at_once_and_are_all_ended(self):
+        engine = Held(2)
+        launcher = self.launcher(engine)
+        jobs = [self.submit(), self.submit()]
+        engine.begun.wait(60)
+        self.assertEqual(sorted(launcher.launches), sorted(job.name for job in jobs))
+        launcher.stop()
+        self.assertEqual(launcher.launches, [])
+
+    def test_a_launch_whose_job_is_cancelled_is_stopped(self):
+        engine = Held()
+        launcher = self.launcher(engine)
+        job = self.submit()
+        engine.begun.wait(60)
+        (run,) = launcher._runs.values()
+        job.cancel()
+        self.assertTrue(run.ended.wait(60))
+
+    def test_the_words_of_an_engine_that_fails_are_those_of_the_job(self):
+        self.launcher(Failing())
+        with self.assertRaisesRegex(torchd.JobFailed, "the engine ended before it had joined: OSError: no such queue"):
+            self.submit().wait(progress=False)
+
+    def test_names_words_and_addresses(self):
+        self.assertRegex(usual_name(), r"^[A-Za-z0-9._@:+-]{1,128}$")
+        self.assertEqual(last_bytes("ä" * MOST_WORDS), "ä" * (MOST_WORDS // 2))
+        self.assertEqual(rank_environment(parse("unix:/a/b"), None, "/ca.pem"), {"TORCHD_SERVER": "unix:/a/b", "TORCHD_CA_FILE": "/ca.pem"})
+        self.assertEqual(rank_environment(parse("unix:/a/b"), "https://head:1", None), {"TORCHD_SERVER": "https://head:1"})
+
+
+def end(job):
+    """Ends a job that has not ended."""
+    with contextlib.suppress(torchd.Refused):
+        job.cancel(now=True)
+
+
+@unittest.skipIf(RANKS, RANKS)
+class Restart(WithDaemon):
+    def test_a_launcher_attaches_again_to_the_next_daemon_and_its_launches_go_on(self):
+        state, settings = self.folder / "other", {"jobs.rank_lease": "10s", "shutdown.runners": "leave"}
+        daemon = Daemon(EXAMPLES, state, settings)
+        client = enter(self.addCleanup, torchd.connect(daemon.address))
+        launcher = Launcher(Command(RANK, TORCHD, self.places), client, slots=1).start()
+        try:
+            job = client.submit(scaled(JOB, "torchrun", world_size=1))
+            past(job, 9)
+            (outpost,) = outposts(self.places)
+            daemon.stop()
+            daemon = Daemon(EXAMPLES, state, settings)
+            past(job, 20)
+            self.assertEqual(outposts(self.places), [outpost])
+            job.wait(progress=False)
+            self.assertEqual(job.message.attempt, 1)
+            again = client.submit(scaled(JOB, "torchrun", world_size=1)).wait(progress=False)
+            for one in (job, again):
+                self.assertEqual((state / one.name / "artifacts/model.safetensors").read_bytes(), self.weights())
+        finally:
+            # Ranks bring home what they have while there is a daemon.
+            launcher.stop()
+            daemon.stop()
+
+
+if __name__ == "__main__":
+    unittest.main()
