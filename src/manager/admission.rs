@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::afar;
 use super::file_work::{self, FileWork, Limits};
 use super::known_data::KnownData;
 use super::resources::{host_memory, judge_memory, judge_ranks, owner_of_memory, place, place_afar};
@@ -193,14 +194,7 @@ fn judge(
     };
     if is_afar {
         place_afar(&mut resources);
-        let files = train.iter().chain(&validation).flat_map(|set| set.files.paths());
-        if let Some(upload) = files.into_iter().find(|path| settings.uploads.owner_of(path).is_some()) {
-            let found = format!(
-                "is set, and {} is an upload, which lies on this machine alone: ranks read data at the same paths as here",
-                upload.display()
-            );
-            wrong.add("scale", found);
-        }
+        afar::judge_files(train.iter().chain(&validation).flat_map(|set| set.files.paths()), settings, &mut wrong);
     } else {
         judge_ranks(resources, &probe.no_ranks, &mut wrong);
         place(&mut resources, cpu_slots, no_gpu, demands.recipe.shards.is_some(), &mut wrong);

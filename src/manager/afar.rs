@@ -2,12 +2,13 @@
 //! has room for them.
 
 use std::cmp::Reverse;
+use std::path::Path;
 
 use super::live::Live;
 use super::task::Task;
-use super::{JobError, Manager};
+use super::{JobError, Manager, ManagerSettings};
 use crate::job::order::{Lease, LeasedDevice};
-use crate::job::{Job, JobId, State};
+use crate::job::{Job, JobId, State, Violations};
 use crate::launches::{LauncherView, Place};
 use crate::scheduler::Wait;
 
@@ -22,6 +23,18 @@ pub(super) enum Part {
 /// Whether a job's ranks run on other machines.
 pub(super) fn is_afar(live: &Live) -> bool {
     live.job.spec.scale.is_some()
+}
+
+/// Data that lie on this machine alone are refused: ranks read them at the same paths as here.
+pub(super) fn judge_files<'a>(
+    files: impl IntoIterator<Item = &'a Path>,
+    settings: &ManagerSettings,
+    wrong: &mut Violations,
+) {
+    if let Some(upload) = files.into_iter().find(|path| settings.uploads.owner_of(path).is_some()) {
+        let why = "which lies on this machine alone: ranks read data at the same paths as here";
+        wrong.add("scale", format!("is set, and {} is an upload, {why}", upload.display()));
+    }
 }
 
 impl Manager {
