@@ -1,10 +1,10 @@
 //! Launches: the ranks of a job on other machines.
 //!
 //! An engine, such as Spark, places the ranks; torchd keeps the job. A launcher runs where the
-//! engine's session is: it attaches, is given launches, and has the engine start an outpost for each
-//! rank. An outpost joins with the token of the launch, runs the rank, and brings home what that
-//! writes. Each rank holds a lease, which its outpost renews; one that is not heard for so long is
-//! given up.
+//! engine's session is: it attaches, is given launches, and has the engine start an outpost for
+//! each rank. An outpost joins with the token of the launch, runs the rank, and brings home what
+//! that writes. Each rank holds a lease, which its outpost renews; one that is not heard for so
+//! long is given up.
 //!
 //! `launch.json` in the job's folder lets the next daemon go on with a launch.
 
@@ -167,8 +167,8 @@ impl Launches {
         self.shared.changes.subscribe()
     }
 
-    /// Attaches a launcher. One of the same name loses its place. `running` are the launches that it
-    /// has of before: orders to end those that are over follow at once.
+    /// Attaches a launcher. One of the same name loses its place. `running` are the launches that
+    /// it has of before: orders to end those that are over follow at once.
     pub fn attach(&self, offer: Offer, running: Vec<(JobId, u32)>) -> Attachment {
         let (sender, orders) = mpsc::channel(MOST_ORDERS);
         let key = offer.key.clone();
@@ -214,7 +214,8 @@ impl Launches {
         all
     }
 
-    /// Finds room for a job of that owner with one of these numbers of ranks, the most wished first.
+    /// Finds room for a job of that owner with one of these numbers of ranks, the most wished
+    /// first.
     ///
     /// # Errors
     /// Why there is none now, in words.

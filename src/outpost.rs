@@ -1,10 +1,10 @@
 //! The outpost: stands for the daemon beside a rank on another machine. An engine starts it, as
 //! `torchd --rank`, with the contract of `torchrun` in the environment.
 //!
-//! It takes the rank's place in the launch, makes a job's folder on this machine, and has a shim and a
-//! runner started there as the daemon would. It holds the lock by which they know that somebody looks
-//! after them, brings home what they write, and hands on the daemon's wishes. Where it dies, they save
-//! a checkpoint and leave.
+//! It takes the rank's place in the launch, makes a job's folder on this machine, and has a shim
+//! and a runner started there as the daemon would. It holds the lock by which they know that
+//! somebody looks after them, brings home what they write, and hands on the daemon's wishes. Where
+//! it dies, they save a checkpoint and leave.
 
 mod contract;
 mod courier;
@@ -73,8 +73,8 @@ type Client = LaunchServiceClient<Link>;
 /// Why a rank did not run to its end, in words.
 type Stopped = String;
 
-/// Runs an outpost, and tells how its rank ended: 0 where it finished or was stopped in order, else 1;
-/// 64 where the engine or a person started it wrongly.
+/// Runs an outpost, and tells how its rank ended: 0 where it finished or was stopped in order, else
+/// 1; 64 where the engine or a person started it wrongly.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut arguments: Vec<OsString> = arguments.into_iter().collect();
     arguments.remove(1);
@@ -98,7 +98,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(64);
         }
     };
-    // An engine that dies, or kills the program that started us alone, takes the rank along in order.
+    // An engine that dies, or kills the program that started us alone, takes the rank along in
+    // order.
     if let Err(error) = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM) {
         tracing::warn!(%error, "the rank goes on where its engine dies");
     }

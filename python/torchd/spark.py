@@ -100,7 +100,8 @@ class Spark:
             raise EngineGone(GONE)
         java = self._context._jsc.sc()
         try:
-            # The scheduler itself holds a barrier stage against this, 40 times with 15 seconds between.
+            # The scheduler itself holds a barrier stage against this, 40 times with 15 seconds
+            # between.
             found = int(java.maxNumConcurrentTasks(java.resourceProfileManager().defaultResourceProfile()))
         except Exception as error:
             LOG.debug("the slots of Spark are not told: %s", error)

@@ -89,7 +89,7 @@ def supervise(command: Sequence[str], environment: Mapping[str, str], run: Run) 
     reader.start()
     run.on_stop(lambda: threading.Thread(target=_stop, args=(child,), daemon=True).start())
     code = child.wait()
-    # What it has left behind may hold its output open.
+    # Processes that it has left behind may hold its output open.
     reader.join(1.0)
     if run.is_stopping:
         threading.Thread(target=_clear, args=(child.pid,)).start()
@@ -103,7 +103,8 @@ def _read(child: subprocess.Popen[bytes], last: collections.deque[bytes]) -> Non
     with child.stdout as lines:
         for line in lines:
             last.append(line)
-            # It goes on to be read where nobody reads ours: ranks would have no place for their words.
+            # It goes on to be read where nobody reads ours: ranks would have no place for their
+            # words.
             with contextlib.suppress(OSError, ValueError):
                 os.write(2, line)
 

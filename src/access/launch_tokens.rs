@@ -39,7 +39,8 @@ impl LaunchTokens {
         Ok((secret, hex))
     }
 
-    /// Takes a token that an earlier daemon has made, by its hash in hexadecimal; whether it is one.
+    /// Takes a token that an earlier daemon has made, by its hash in hexadecimal; whether it is
+    /// one.
     pub fn take(&self, job: &str, attempt: u32, hash: &str) -> bool {
         let hash = Hash::from_hex(hash);
         hash.map(|hash| self.insert(job, attempt, hash)).is_some()

@@ -1,5 +1,5 @@
-//! Bytes that ranks bring home: journals, logs, event files. Each piece says where it begins, so that
-//! it may come twice, and a daemon that lost some bytes gets them again.
+//! Bytes that ranks bring home: journals, logs, event files. Each piece says where it begins, so
+//! that it may come twice, and a daemon that lost some bytes gets them again.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -29,8 +29,8 @@ pub struct Piece {
 }
 
 impl Launch {
-    /// Takes pieces of the files of a rank, whose lease begins anew. Returns the wish for it, and for
-    /// each piece the bytes of this attempt that its file has now. Blocks.
+    /// Takes pieces of the files of a rank, whose lease begins anew. Returns the wish for it, and
+    /// for each piece the bytes of this attempt that its file has now. Blocks.
     ///
     /// # Errors
     /// The rank is not this outpost's, or over; or its folder cannot be written.
@@ -82,8 +82,8 @@ impl Launch {
         Ok(Folder::open(self.folder.path())?.file(path)?)
     }
 
-    /// The files of the job that ranks need, with their bytes: the spec, the files of the model, what
-    /// was learnt of the data, and the checkpoints.
+    /// The files of the job that ranks need, with their bytes: the spec, the files of the model,
+    /// what was learnt of the data, and the checkpoints.
     ///
     /// # Errors
     /// The job's folder cannot be read.
@@ -139,7 +139,7 @@ fn append(path: &Path, before: &mut u64, piece: &Piece, group_reads: bool) -> io
     if let Some(known) = have.checked_sub(piece.offset)
         && let Some(news) = usize::try_from(known).ok().and_then(|known| piece.data.get(known..))
     {
-        // What a full disk has taken of it counts: it is sent again from there.
+        // A full disk may have taken a part of it, from whose end it is sent again.
         let written = file.write_all(news);
         length = file.metadata()?.len();
         written?;

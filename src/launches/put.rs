@@ -1,5 +1,5 @@
-//! Files that a rank brings whole: a checkpoint, or results. They come aside, are held against their
-//! checksums, and get their names once the disk has them.
+//! Files that a rank brings whole: a checkpoint, or results. They come aside, are held against
+//! their checksums, and get their names once the disk has them.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};

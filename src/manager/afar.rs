@@ -50,8 +50,8 @@ impl Task {
         Lease { device: LeasedDevice::Cpu, cpu_threads: job.spec.resources.cpu_threads.unwrap_or(1), gpu: None }
     }
 
-    /// Starts those of these jobs that a launcher has room for, those of a higher priority first, and
-    /// tells the others why they wait.
+    /// Starts those of these jobs that a launcher has room for, those of a higher priority first,
+    /// and tells the others why they wait.
     pub(super) async fn start_afar(&mut self, mut waiting: Vec<(JobId, i32)>) {
         // The sort keeps the order of arrival.
         waiting.sort_by_key(|(_, priority)| Reverse(*priority));

@@ -72,8 +72,8 @@ pub(super) fn read(source: &NodeSource) -> Memory {
     memory
 }
 
-/// Processes that the kernel has killed because memory ran out: in the group of our job, which counts
-/// its own whatever ran out; without one on this machine, and in our control group.
+/// Processes that the kernel has killed because memory ran out: in the group of our job, which
+/// counts its own whatever ran out; without one on this machine, and in our control group.
 pub(super) fn kills(source: &NodeSource) -> u64 {
     if let Some(of_job) = job_kills(source) {
         return of_job;

@@ -1,5 +1,5 @@
-//! The contract between an engine and a rank: variables of the environment, as `torchrun` sets them.
-//! Those of Slurm are mapped to them.
+//! The contract between an engine and a rank: variables of the environment, as `torchrun` sets
+//! them. Those of Slurm are mapped to them.
 
 use std::net::{IpAddr, ToSocketAddrs, UdpSocket};
 

@@ -93,8 +93,8 @@ impl Courier {
         self.is_given_up.store(true, Ordering::SeqCst);
     }
 
-    /// Brings everything home, until [`Courier::finish`] and all is there. An error where the rank is
-    /// not ours any more.
+    /// Brings everything home, until [`Courier::finish`] and all is there. An error where the rank
+    /// is not ours any more.
     pub(super) async fn carry(self, local: LocalFolder) -> Result<(), ()> {
         let carrier = Carrier { courier: self, local };
         let mut home = carrier.at_the_start();

@@ -131,7 +131,8 @@ impl Group {
         OpenOptions::new().write(true).open(self.0.join("cgroup.procs"))
     }
 
-    /// Its processes that the kernel has killed because memory ran out; None where it does not tell.
+    /// Its processes that the kernel has killed because memory ran out; None where it does not
+    /// tell.
     pub(super) fn kills(&self) -> Option<u64> {
         let count = |file: &str| {
             let text = fs::read_to_string(self.0.join(file)).ok()?;

@@ -17,7 +17,7 @@ PACKAGE = TOP / "python"
 EXAMPLES = TOP / "examples"
 sys.path.insert(0, str(PACKAGE))
 TORCHD = pathlib.Path(os.environ.setdefault("TORCHD_PROGRAM", str(TOP / "target" / "debug" / "torchd"))).absolute()
-# What a person has set is not for these.
+# Variables of a person are not for these tests.
 for name in ("TORCHD_SERVER", "TORCHD_TOKEN", "TORCHD_TOKEN_FILE", "TORCHD_CA_FILE", "TORCHD_CERT_FILE", "TORCHD_KEY_FILE"):
     os.environ.pop(name, None)
 # Threads that spin would take a small machine from the other ranks.

@@ -39,6 +39,7 @@ mod infinities;
 mod inspect;
 mod judging;
 mod larger_arrays;
+mod launch_refusals;
 mod launches;
 mod limits;
 mod listed_images;

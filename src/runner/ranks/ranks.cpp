@@ -1,4 +1,5 @@
-// c10d behind the C interface of ranks.h: a FileStore or a TCPStore, and gloo for tensors of the CPU.
+// c10d behind the C interface of ranks.h: a FileStore or a TCPStore, and gloo for tensors of the
+// CPU.
 //
 // Nothing is linked: the symbols are those of libtorch_cpu.so, which the runner has loaded. Of gloo
 // the headers name the options; its code is in libtorch.

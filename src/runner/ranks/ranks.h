@@ -26,9 +26,9 @@ const char *torchd_ranks_error(void);
 // later fail after `timeout_ms`. All connections are made when it returns.
 torchd_ranks *torchd_ranks_join_local(const char *store, int rank, int count, long long join_ms, long long timeout_ms);
 
-// The same for ranks of several machines, which meet at the TCP store of `host` and `port`. The rank
-// that `serves` runs the store there; where none does, somebody else has it. `prefix` begins the
-// names of their keys. `address` is that of this machine by which the others reach it, or empty
+// The same for ranks of several machines, which meet at the TCP store of `host` and `port`. The
+// rank that `serves` runs the store there; where none does, somebody else has it. `prefix` begins
+// the names of their keys. `address` is that of this machine by which the others reach it, or empty
 // where `interface` names the network interface.
 torchd_ranks *torchd_ranks_join_at(const char *host, int port, int serves, const char *prefix, const char *address,
                                    const char *interface, int rank, int count, long long join_ms, long long timeout_ms);

@@ -1,0 +1,166 @@
+//! Launchers, outposts and specs that are refused.
+
+use tonic::{Code, Request};
+use torchd::proto::v1;
+use torchd::proto::v1::launch_service_client::LaunchServiceClient;
+
+use super::credentials::{Headers, over_tcp, refusal, token};
+use super::launches::{attach, scaled, setup};
+
+#[tokio::test]
+async fn nobody_takes_the_place_of_a_rank_but_the_first_outpost_with_the_token() {
+    let daemon = setup().open().start();
+    let mut launcher = attach(&daemon, 2).await;
+    let job = daemon.create(scaled(2, 2)).await;
+    let launch = launcher.launch().await;
+    let join = |rank, outpost| v1::JoinLaunchRequest {
+        rank,
+        outpost,
+        world_size: 2,
+        version: env!("CARGO_PKG_VERSION").into(),
+        host: "here".into(),
+    };
+    let mut client = LaunchServiceClient::new(daemon.channel().await);
+    let with = |token: &str, request: v1::JoinLaunchRequest| {
+        let mut request = Request::new(request);
+        request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        request
+    };
+    // Those who may do everything else are no ranks.
+    let told = client.join_launch(join(0, 1)).await.unwrap_err();
+    assert_eq!(refusal(&told), (Code::PermissionDenied, "NOT_A_RANK".into()));
+    let other = format!("torchd_{}", "0".repeat(64));
+    let told = client.join_launch(with(&other, join(0, 1))).await.unwrap_err();
+    assert_eq!(told.code(), Code::Unauthenticated);
+    let refused = client.clone();
+    let wrong = |change: &dyn Fn(&mut v1::JoinLaunchRequest)| {
+        let (mut client, mut request) = (refused.clone(), join(0, 1));
+        change(&mut request);
+        let request = with(&launch.token, request);
+        async move { refusal(&client.join_launch(request).await.unwrap_err()) }
+    };
+    assert_eq!(wrong(&|join| join.rank = 2).await, (Code::OutOfRange, "NO_SUCH_RANK".into()));
+    assert_eq!(wrong(&|join| join.world_size = 3).await, (Code::FailedPrecondition, "OTHER_WORLD_SIZE".into()));
+    assert_eq!(wrong(&|join| join.version = "0".into()).await, (Code::FailedPrecondition, "OTHER_VERSION".into()));
+    let joined = client.join_launch(with(&launch.token, join(0, 1))).await.unwrap().into_inner();
+    assert_eq!((joined.job.as_str(), joined.attempt), (job.name.as_str(), 1));
+    assert!(joined.files.iter().any(|file| file.path == "spec.json"));
+    assert_eq!(client.join_launch(with(&launch.token, join(0, 1))).await.unwrap().into_inner(), joined, "once more");
+    assert_eq!(wrong(&|join| join.outpost = 2).await, (Code::AlreadyExists, "RANK_TAKEN".into()));
+
+    let mut request = Request::new(v1::GetJobRequest { name: job.name.clone() });
+    request.metadata_mut().insert("authorization", format!("Bearer {}", launch.token).parse().unwrap());
+    let told = daemon.jobs().await.get_job(request).await.unwrap_err();
+    assert_eq!(told.code(), Code::PermissionDenied, "a rank reads no jobs");
+
+    // A launcher of the same name takes the place of this one.
+    let _other = attach(&daemon, 2).await;
+    let told = launcher.orders.message().await.unwrap_err();
+    assert_eq!(refusal(&told), (Code::Aborted, "LAUNCHER_REPLACED".into()));
+    let cancel = v1::CancelJobRequest { name: job.name.clone(), ..Default::default() };
+    daemon.jobs().await.cancel_job(cancel).await.unwrap();
+    daemon.watch_to_end(&job.name).await;
+    let told = client.join_launch(with(&launch.token, join(1, 3))).await.unwrap_err();
+    assert_eq!(told.code(), Code::Unauthenticated, "the token ends with the launch");
+}
+
+#[tokio::test]
+async fn bytes_of_a_rank_may_come_twice_or_too_early_and_files_come_whole_or_not_at_all() {
+    let daemon = setup().start();
+    let mut launcher = attach(&daemon, 1).await;
+    let job = daemon.create(scaled(1, 1)).await;
+    let launch = launcher.launch().await;
+    let mut client = LaunchServiceClient::new(over_tcp(&daemon, Headers::token(&launch.token)).await);
+    let version = env!("CARGO_PKG_VERSION").into();
+    let join = v1::JoinLaunchRequest { rank: 0, outpost: 1, world_size: 1, version, host: "here".into() };
+    client.join_launch(join).await.unwrap();
+    let piece =
+        |file: &str, offset, data: &str| v1::Piece { file: file.into(), offset, data: data.into(), after_step: 0 };
+    let pushing = client.clone();
+    let push = |outpost, pieces: Vec<v1::Piece>| {
+        let mut client = pushing.clone();
+        async move { client.push_journal(v1::PushJournalRequest { rank: 0, outpost, pieces }).await }
+    };
+    for (offset, data, received) in [(0, "abc", 3), (0, "abc", 3), (9, "xyz", 3), (2, "cd", 4), (4, "", 4)] {
+        let answer = push(1, vec![piece("runner.log", offset, data)]).await.unwrap().into_inner();
+        assert_eq!(answer.received, [received], "{offset} {data}");
+    }
+    assert_eq!(std::fs::read_to_string(daemon.job_folder(&job.name).join("runner.log")).unwrap(), "abcd");
+    for file in ["job.json", "../journal", "tensorboard/../job.json", "tensorboard/other"] {
+        let told = push(1, vec![piece(file, 0, "x")]).await.unwrap_err();
+        assert_eq!(told.code(), Code::InvalidArgument, "{file}");
+    }
+    assert_eq!(push(2, Vec::new()).await.unwrap_err().code(), Code::AlreadyExists, "of another outpost");
+    let path = v1::GetLaunchFileRequest { path: "job.json".into() };
+    assert_eq!(client.get_launch_file(path).await.unwrap_err().code(), Code::InvalidArgument);
+
+    let put = |name: &str, size_bytes, sha256: &str, data: &[&str]| {
+        let files = vec![v1::PutFile { name: name.into(), size_bytes, sha256: sha256.into() }];
+        let begin = v1::PutFilesBegin { rank: 0, outpost: 1, step: 0, files, removed_steps: Vec::new() };
+        let first = v1::PutFilesRequest { part: Some(v1::put_files_request::Part::Begin(begin)) };
+        let data = data.iter().map(|data| v1::PutFilesRequest {
+            part: Some(v1::put_files_request::Part::Data(data.as_bytes().to_vec())),
+        });
+        let (mut client, messages) = (client.clone(), std::iter::once(first).chain(data).collect::<Vec<_>>());
+        async move { client.put_artifacts(futures_util::stream::iter(messages)).await.map_err(|status| status.code()) }
+    };
+    let sum = torchd::sha256::Sha256::of(b"whole");
+    let results = daemon.job_folder(&job.name).join("artifacts");
+    for (name, size, sum, data, code) in [
+        ("model", 5, "0", &["whole"][..], Code::DataLoss),
+        ("model", 6, sum.as_str(), &["whole"], Code::DataLoss),
+        ("model", 4, &sum, &["whole"], Code::DataLoss),
+        ("../model", 5, &sum, &["whole"], Code::InvalidArgument),
+        (".model", 5, &sum, &["whole"], Code::InvalidArgument),
+    ] {
+        assert_eq!(put(name, size, sum, data).await.unwrap_err(), code, "{name} {size}");
+        assert_eq!(std::fs::read_dir(&results).unwrap().count(), 0, "{name} {size}");
+    }
+    put("model", 5, &sum, &["who", "le"]).await.unwrap();
+    assert_eq!(std::fs::read(results.join("model")).unwrap(), b"whole");
+}
+
+#[tokio::test]
+async fn a_launcher_is_given_the_jobs_of_its_owner_alone() {
+    let daemon = setup().start();
+    let alice = token(&daemon, "alice", v1::Role::Submitter, "").await;
+    let mut client = LaunchServiceClient::new(over_tcp(&daemon, Headers::token(&alice)).await);
+    let engine = v1::Engine::Torchrun.into();
+    let request = v1::AttachLauncherRequest { launcher: "hers".into(), engine, slots: 2, running: Vec::new() };
+    let _orders = client.attach_launcher(request).await.unwrap().into_inner();
+    let job = daemon.create(scaled(2, 2)).await;
+    let waits = |job: &v1::Job| job.waiting_reason.contains("no launcher of torchrun is attached for");
+    daemon.watch_until(&job.name, waits).await;
+    let mut wrong = v1::AttachLauncherRequest { launcher: "a b".into(), engine, slots: 1, running: Vec::new() };
+    assert_eq!(client.attach_launcher(wrong.clone()).await.unwrap_err().code(), Code::InvalidArgument);
+    wrong = v1::AttachLauncherRequest { launcher: "hers".into(), slots: 0, ..wrong };
+    assert_eq!(client.attach_launcher(wrong).await.unwrap_err().code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn a_scale_that_cannot_be_is_refused_by_its_field() {
+    let daemon = setup().start();
+    let with = |change: &dyn Fn(&mut v1::JobSpec)| {
+        let mut spec = scaled(2, 2);
+        change(&mut spec);
+        spec
+    };
+    let scale = |change: fn(&mut v1::Scale)| with(&|spec| change(spec.scale.as_mut().unwrap()));
+    for (spec, field, words) in [
+        (scale(|scale| scale.engine = 0), "spec.scale.engine", "torchrun or spark"),
+        (scale(|scale| scale.world_size = 0), "spec.scale.world_size", "1 to 64"),
+        (scale(|scale| scale.world_size = 3), "spec.scale.world_size", "does not divide training.shards, 4"),
+        (scale(|scale| scale.min_world_size = Some(3)), "spec.scale.min_world_size", "1 to the world_size of 2"),
+        (
+            scale(|scale| scale.join_timeout = Some(prost_types::Duration::default())),
+            "spec.scale.join_timeout",
+            "1 s to one day",
+        ),
+        (with(&|spec| spec.resources.as_mut().unwrap().ranks = Some(2)), "spec.resources.ranks", "beside scale"),
+        (with(&|spec| spec.resources.as_mut().unwrap().device = v1::Device::Cuda.into()), "spec.scale", "device = cpu"),
+    ] {
+        let request = v1::CreateJobRequest { spec: Some(spec), ..Default::default() };
+        let told = daemon.jobs().await.create_job(request).await.unwrap_err();
+        assert!(told.message().contains(field) && told.message().contains(words), "{field}: {}", told.message());
+    }
+}
