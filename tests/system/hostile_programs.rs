@@ -79,7 +79,10 @@ async fn a_program_that_prints_garbage_has_a_log_that_can_be_read_and_orders_no_
 #[tokio::test]
 async fn a_program_that_floods_its_reports_and_its_log_has_bounds_and_still_hears_that_it_should_stop() {
     let root = tempfile::tempdir().unwrap();
-    let value = r#"{"step": 7, "scalars": {"loss": 0.125}, "progress": 0.5, "checkpoint": "checkpoints"}"#;
+    // Many values a line: a slow machine, too, reads more than 10,000 of them in a second.
+    let others: String = (1..64).map(|tag| format!(r#", "v{tag}": 0.5"#)).collect();
+    let value =
+        format!(r#"{{"step": 7, "scalars": {{"loss": 0.125{others}}}, "progress": 0.5, "checkpoint": "checkpoints"}}"#);
     let daemon = setup(root.path()).set("jobs.max_event_bytes", "65536").set("jobs.log_max_bytes", "65536").start();
     let floods = format!(
         "head -c 3000000 /dev/zero | tr '\\0' x >&$TORCHD_REPORT_FD; echo >&$TORCHD_REPORT_FD\n\
@@ -88,6 +91,7 @@ async fn a_program_that_floods_its_reports_and_its_log_has_bounds_and_still_hear
     );
     let job = daemon.create(shell(&floods)).await;
     wait_for_log(&daemon, &job, "takes no more values");
+    wait_for_log(&daemon, &job, "more than 10000 values come in a second");
     let ended = cancel(&daemon, &job).await;
     let (words, end) = (log(&daemon, &ended), ended.end.clone().unwrap());
     // It was not killed after its time to leave: it has said so itself.
