@@ -33,6 +33,8 @@ ENDS_ITSELF = 5.0
 """An engine has so many seconds to end a launch whose ranks are over before it is asked to."""
 TELL_LIMIT = 10.0
 """A launcher that is being stopped tries for so many seconds to tell the ends of its launches."""
+GROWS_EVERY = 2.0
+"""Seconds between two looks whether an engine has room for more."""
 MOST_WORDS = 60_000
 """Bytes of an engine's words that are told."""
 LONGEST_NAME = 128
@@ -115,12 +117,15 @@ class Engine(Protocol):
 class Launcher:
     """A launcher, which works in threads of its own until `stop`. `with` stops it too."""
 
-    def __init__(self, engine: Engine, client: Client | None = None, *, slots: int, name: str | None = None, rank_server: str | None = None,
-                 ca_file: str | None = None):
-        """`rank_server` is the daemon's address for ranks, where they need another one than this client. `ca_file`, or TORCHD_CA_FILE, has
-        the certificates that sign the daemon's."""
+    def __init__(self, engine: Engine, client: Client | None = None, *, slots: int, grown: Callable[[], int] | None = None, name: str | None = None,
+                 rank_server: str | None = None, ca_file: str | None = None):
+        """`grown` tells how many slots the engine has now: the launcher offers more as soon as there are more. It never offers fewer: an engine
+        whose machines come back has room again. `rank_server` is the daemon's address for ranks, where they need another one than this client.
+        `ca_file`, or TORCHD_CA_FILE, has the certificates that sign the daemon's."""
         self.name = name or usual_name()
         self.slots = slots
+        """Ranks that there is room for at once."""
+        self._grown = grown
         self._engine = engine
         self._own = None if client else connect(ca_file=ca_file)
         self._connection = _connection(client or self._own)
@@ -131,6 +136,7 @@ class Launcher:
         self._runs: dict[tuple[str, int], Run] = {}
         self._call: Any = None
         self._is_attached = False
+        self._has_grown = False
         self._is_over = True
         self._error: BaseException | None = None
         self._stopping = threading.Event()
@@ -145,6 +151,8 @@ class Launcher:
         if self._error is not None:
             self._close()
             raise self._error
+        if self._grown is not None:
+            self._thread(self._grow, self._grown)
         return self
 
     @property
@@ -204,6 +212,27 @@ class Launcher:
             self._is_over = True
             self._state.notify_all()
 
+    def _grow(self, grown: Callable[[], int]) -> None:
+        """Attaches again whenever the engine has room for more."""
+        while not self._stopping.wait(GROWS_EVERY):
+            try:
+                slots = grown()
+            except EngineGone as gone:
+                LOG.error("launcher %s has ended: %s", self.name, gone)
+                return self._leave(gone)
+            if slots > self.slots:
+                with self._state:
+                    self.slots, self._has_grown = slots, True
+                    if self._call is not None:
+                        self._call.cancel()
+                    self._state.notify_all()
+
+    def _takes_growth(self) -> bool:
+        """Whether the stream has ended since there are more slots to offer."""
+        with self._state:
+            has_grown, self._has_grown = self._has_grown, False
+            return has_grown
+
     def _follow(self) -> None:
         """Takes orders, and attaches again where the stream is lost."""
         pause = FIRST_PAUSE
@@ -216,6 +245,8 @@ class Launcher:
             except TorchdError as error:
                 if self._stopping.is_set():
                     return
+                if self._takes_growth():
+                    continue
                 if error.reason == "LAUNCHER_REPLACED":
                     raise LauncherReplaced(f"another launcher has attached as {self.name}, and has its place; name=... gives another name") from None
                 # A daemon that starts or ends has its own words for that.

@@ -26,6 +26,8 @@ CANCEL_EVERY = 0.5
 """A job of Spark is cancelled so often, in seconds, until it has ended: it may not have begun yet."""
 RETURN_SHARE = 0.9
 """Executors that were lost are waited for so much of the time that ranks have to join."""
+FIRST_EXECUTOR = 60.0
+"""A session that begins has its first executor after so many seconds at most."""
 LOOK_EVERY = 0.5
 LAST_LINES = 40
 """Lines of a rank's words that are told where it fails."""
@@ -41,7 +43,7 @@ def attach(spark: Any, client: Client | None = None, slots: int | None = None, *
 
     spark         a `SparkSession` or `SparkContext`, with executors; not one of Spark Connect.
     client        one of `torchd.connect()`, which is called otherwise.
-    slots         ranks that there is room for at once; by default as many as the session has room for tasks.
+    slots         ranks that there is room for at once; by default as many as the session has room for tasks, and more as executors join it.
     name          of the launcher. One that attaches by the same name takes its place.
     program       the path of torchd on executors; by default TORCHD_PROGRAM there, else beside their Python, else on their PATH.
     rank_server   the daemon's address as executors reach it, where it is not that of the client.
@@ -50,10 +52,9 @@ def attach(spark: Any, client: Client | None = None, slots: int | None = None, *
     """
     context = _context(spark)
     engine = Spark(context, program, folder)
-    count = slots or engine.slots()
-    if not count:
-        raise TorchdError("this session of Spark has no executors now; attach(spark, slots=N) tells how many ranks it will have room for")
-    made = Launcher(engine, client, slots=count, name=name, rank_server=rank_server, ca_file=ca_file)
+    count = slots or engine.first_slots()
+    grown = None if slots else engine.slots
+    made = Launcher(engine, client, slots=count, grown=grown, name=name, rank_server=rank_server, ca_file=ca_file)
     _judge(context, made.environment["TORCHD_SERVER"])
     return made.start()
 
@@ -107,6 +108,16 @@ class Spark:
             LOG.debug("the slots of Spark are not told: %s", error)
             found = int(self._context.defaultParallelism)
         self._most = max(self._most, found)
+        return found
+
+    def first_slots(self) -> int:
+        """The same, as soon as there is one: executors register after the session has begun."""
+        limit = time.monotonic() + FIRST_EXECUTOR
+        while not (found := self.slots()):
+            if time.monotonic() > limit:
+                raise TorchdError(f"this session of Spark has had no executor for {FIRST_EXECUTOR:.0f} s; "
+                                  "attach(spark, slots=N) tells how many ranks it will have room for")
+            time.sleep(LOOK_EVERY)
         return found
 
     def run(self, run: Run) -> str:

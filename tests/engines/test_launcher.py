@@ -5,7 +5,7 @@ import threading
 import unittest
 from unittest import mock
 
-from support import EXAMPLES, JOB, RANKS, TORCHD, WithDaemon, enter, outposts, past, scaled
+from support import EXAMPLES, JOB, RANKS, TORCHD, WithDaemon, enter, outposts, past, scaled, wait_for
 
 import torchd
 from torchd import messages
@@ -90,6 +90,17 @@ class Launchers(WithDaemon):
         (run,) = launcher._runs.values()
         job.cancel()
         self.assertTrue(run.ended.wait(60))
+
+    def test_an_engine_that_grows_is_given_the_job_that_waits_for_it(self):
+        engine, has_grown = Held(), threading.Event()
+        launcher = self.launcher(engine, slots=1, grown=lambda: 2 if has_grown.is_set() else 1)
+        job = self.client.submit(scaled(JOB, "torchrun", world_size=2))
+        self.addCleanup(end, job)
+        wait_for(job, lambda message: "needs 2 slots" in message.waiting_reason)
+        self.assertEqual(launcher.launches, [])
+        has_grown.set()
+        engine.begun.wait(60)
+        self.assertEqual((launcher.slots, launcher.launches), (2, [job.name]))
 
     def test_the_words_of_an_engine_that_fails_are_those_of_the_job(self):
         self.launcher(Failing())

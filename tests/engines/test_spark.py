@@ -44,12 +44,14 @@ class Spark(WithDaemon):
         return launcher
 
     def test_a_job_is_trained_to_the_numbers_of_this_machine_also_with_fewer_ranks_than_wished(self):
-        self.assertEqual(self.attach().slots, 2)
+        # Executors join one after the other, also after the launcher has attached.
+        launcher = self.attach()
         self.assert_whole(self.client.submit(scaled(JOB, "spark")))
         job = self.client.submit(scaled(JOB, "spark", world_size=4, min_world_size=1))
         past(job, 3)
         self.assertEqual([environment_of(pid)["WORLD_SIZE"] for pid in outposts(self.places)], ["2", "2"])
         self.assert_whole(job)
+        self.assertEqual(launcher.slots, 2)
 
     def test_cancel_ends_every_process_and_the_token_is_in_no_command_line(self):
         self.attach()
