@@ -6,6 +6,8 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import tempfile
+import zipfile
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
 
@@ -29,6 +31,34 @@ def compiler():
     if shutil.which(name) is None:
         stop(f"CXX is {name}, which is not there; a C++ compiler is needed: sudo apt-get install g++")
     return name
+
+
+def fetch_headers(pins, headers):
+    """Puts the headers of the wheels that a file of pins names into a folder, whole or not at all."""
+    stamp = headers / ".pins"
+    if stamp.exists() and stamp.read_text() == pins.read_text():
+        return
+    if subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True).returncode != 0:
+        stop("pip is missing: sudo apt-get install python3-pip")
+    headers.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=headers.parent, prefix=f".{headers.name}-") as aside:
+        aside = pathlib.Path(aside)
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-cache-dir", "--require-hashes", "--no-deps", "--only-binary=:all:",
+                   "--platform", "manylinux_2_18_x86_64", "--platform", "manylinux2014_x86_64", "--dest", str(aside / "wheels"), "--requirement", str(pins)]
+        if subprocess.run(command).returncode != 0:
+            stop("the download failed; pip's own words stand above. Run it again: nothing half-done is left behind")
+        whole = aside / "headers"
+        for wheel in sorted((aside / "wheels").glob("*.whl")):
+            with zipfile.ZipFile(wheel) as archive:
+                for name in archive.namelist():
+                    _, found, place = name.partition("/include/")
+                    if found and not name.endswith("/"):
+                        target = whole / place
+                        target.parent.mkdir(parents=True, exist_ok=True)
+                        target.write_bytes(archive.read(name))
+        (whole / ".pins").write_text(pins.read_text())
+        shutil.rmtree(headers, ignore_errors=True)
+        whole.rename(headers)
 
 
 def build(into, name, sources, flags, told=""):

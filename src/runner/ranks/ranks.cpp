@@ -1,8 +1,8 @@
-// c10d behind the C interface of ranks.h: a FileStore or a TCPStore, and gloo for tensors of the
-// CPU.
+// c10d behind the C interface of ranks.h: a FileStore or a TCPStore, gloo for tensors of the CPU,
+// and, in the library for GPUs, NCCL for those of CUDA.
 //
-// Nothing is linked: the symbols are those of libtorch_cpu.so, which the runner has loaded. Of gloo
-// the headers name the options; its code is in libtorch.
+// Nothing is linked: the symbols are those of libtorch_cpu.so and libtorch_cuda.so, which the
+// runner has loaded. Of gloo and NCCL the headers name the options; the code is in libtorch.
 #include "ranks.h"
 
 #include "../guarded.h"
@@ -12,6 +12,9 @@
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
+#ifdef USE_C10D_NCCL
+#include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
+#endif
 #include <torch/headeronly/version.h>
 
 #include <netdb.h>
@@ -27,7 +30,16 @@ struct torchd_ranks {
   int count;
   // The first rank may serve the others, which are at the same place.
   c10::intrusive_ptr<c10d::Store> store;
-  c10::intrusive_ptr<c10d::ProcessGroupGloo> group;
+  c10::intrusive_ptr<c10d::Backend> cpu;
+  // NULL where the ranks compute on the CPU.
+  c10::intrusive_ptr<c10d::Backend> cuda;
+
+  c10d::Backend &of(const at::Tensor &tensor) const {
+    if (!tensor.is_cuda())
+      return *cpu;
+    TORCH_CHECK(cuda, "the ranks have no GPUs");
+    return *cuda;
+  }
 };
 
 namespace {
@@ -53,6 +65,30 @@ int listen_at(const char *host, std::uint16_t port) {
   return fd;
 }
 
+#ifdef USE_C10D_NCCL
+// NCCL among the ranks, each on the one GPU that it sees. It makes connections at the first call of
+// a kind, and the runner may make none after it is confined: each kind is called once here.
+c10::intrusive_ptr<c10d::Backend> join_gpus(const c10::intrusive_ptr<c10d::Store> &store, int rank, int count,
+                                            long long timeout_ms) {
+  const at::Device device(at::kCUDA, 0);
+  const auto options = c10d::ProcessGroupNCCL::Options::create();
+  options->timeout = std::chrono::milliseconds(timeout_ms);
+  const auto named = c10::make_intrusive<c10d::PrefixStore>("nccl", store);
+  auto group = c10::make_intrusive<c10d::ProcessGroupNCCL>(named, rank, count, options);
+  group->setBoundDeviceId(device);
+  group->eagerConnectSingleDevice(device);
+  auto own = at::zeros({count}, device), all = at::zeros({count * count}, device), received = at::zeros({count}, device);
+  std::vector<at::Tensor> tensors{own};
+  group->broadcast(tensors, c10d::BroadcastOptions())->wait();
+  group->_allgather_base(all, own, c10d::AllgatherOptions())->wait();
+  std::vector<int64_t> ones(count, 1);
+  group->alltoall_base(received, own, ones, ones, c10d::AllToAllOptions())->wait();
+  // A copy waits for all of it.
+  TORCH_CHECK(all.sum().item<float>() == 0 && received.sum().item<float>() == 0, "NCCL does not carry what it should");
+  return group;
+}
+#endif
+
 torchd_ranks *join(const c10::intrusive_ptr<c10d::Store> &store, std::shared_ptr<gloo::transport::Device> device,
                    int rank, int count, long long join_ms, long long timeout_ms) {
   const auto options = c10d::ProcessGroupGloo::Options::create(std::chrono::milliseconds(join_ms));
@@ -60,7 +96,11 @@ torchd_ranks *join(const c10::intrusive_ptr<c10d::Store> &store, std::shared_ptr
   options->threads = 1;
   auto group = c10::make_intrusive<c10d::ProcessGroupGloo>(store, rank, count, options);
   group->setTimeout(std::chrono::milliseconds(timeout_ms));
-  return new torchd_ranks{count, store, std::move(group)};
+  c10::intrusive_ptr<c10d::Backend> cuda;
+#ifdef USE_C10D_NCCL
+  cuda = join_gpus(store, rank, count, timeout_ms);
+#endif
+  return new torchd_ranks{count, store, std::move(group), std::move(cuda)};
 }
 
 } // namespace
@@ -106,14 +146,14 @@ int torchd_ranks_spread(torchd_ranks *ranks, void *tensor, int from) {
     std::vector<at::Tensor> tensors{as_tensor(tensor)};
     c10d::BroadcastOptions options;
     options.rootRank = from;
-    ranks->group->broadcast(tensors, options)->wait();
+    ranks->of(tensors[0]).broadcast(tensors, options)->wait();
   });
 }
 
 int torchd_ranks_gather(torchd_ranks *ranks, void *all, void *own) {
   return guarded([&] {
     c10d::AllgatherOptions options;
-    ranks->group->_allgather_base(as_tensor(all), as_tensor(own), options)->wait();
+    ranks->of(as_tensor(own))._allgather_base(as_tensor(all), as_tensor(own), options)->wait();
   });
 }
 
@@ -123,6 +163,6 @@ int torchd_ranks_exchange(torchd_ranks *ranks, void *received, const long long *
     auto into = rows(received_rows, ranks->count);
     auto from = rows(sent_rows, ranks->count);
     c10d::AllToAllOptions options;
-    ranks->group->alltoall_base(as_tensor(received), as_tensor(sent), into, from, options)->wait();
+    ranks->of(as_tensor(sent)).alltoall_base(as_tensor(received), as_tensor(sent), into, from, options)->wait();
   });
 }

@@ -1,9 +1,12 @@
 // The C interface between torchd-runner and c10d, by which the ranks of a job exchange tensors: a
-// library of its own, which the runner opens at run time. `scripts/ranks` builds it.
+// library of its own, which the runner opens at run time. `scripts/ranks` builds it, and, with
+// `--nccl`, a second one for ranks on GPUs with the same interface.
 //
 // No exception leaves a function: those that can fail return NULL or non-zero, and
 // torchd_ranks_error() tells why. All functions are for the thread that joined. Tensors are
-// at::Tensor, contiguous and on the CPU, and every rank calls with the same types.
+// at::Tensor, contiguous, on the CPU or, by the library for GPUs, on the first GPU that CUDA shows;
+// every rank calls with the same types and devices. Calls with tensors on a GPU return before they
+// have been carried out, in the order of the current stream.
 #pragma once
 
 #ifdef __cplusplus
