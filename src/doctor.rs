@@ -28,7 +28,7 @@ mod tests {
     use super::*;
     use crate::dataset::DataRoots;
     use crate::dataset::{Files, idx};
-    use crate::job::order::{Lease, LeasedDevice, Order, ProgramLimits};
+    use crate::job::order::{Lease, Order, ProgramLimits};
     use crate::job::spec::{Data, ModelWork, example, example_work};
     use crate::job::{DataInputs, Job, JobId, Spec, State};
     use crate::journal::{JobFolder, JobLock};
@@ -82,7 +82,7 @@ mod tests {
         }
 
         fn order(&self, job: &Job, attempt: u32) {
-            let lease = Lease { device: LeasedDevice::Cpu, cpu_threads: 1, gpu: None };
+            let lease = Lease::of_cpu(1);
             let order = Order {
                 attempt,
                 rank: None,

@@ -206,7 +206,7 @@ impl Rank {
         let _lock = lock.ok_or("another outpost uses the folder of the rank")?;
         let (supervisor, mut news) = supervisor(joined, &local)?;
         let start =
-            Start { kind: RunnerKind::Runner, visible: None, memory_bytes: joined.memory_limit_bytes, ranks: 1 };
+            Start { kind: RunnerKind::Runner, visible: Vec::new(), memory_bytes: joined.memory_limit_bytes, ranks: 1 };
         let runner = Arc::new(supervisor.start(id.clone(), local.rank().clone(), joined.attempt, start));
         let beating = tokio::spawn(keep_lease(courier.clone(), runner.clone(), beat, orphan_timeout));
         let carrying = tokio::spawn(courier.clone().carry(local.clone()));

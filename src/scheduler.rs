@@ -66,14 +66,17 @@ pub struct Request {
     pub priority: i32,
     /// Cores.
     pub cpu_threads: u32,
-    /// A GPU, if one is needed.
+    /// GPUs, if any are needed.
     pub gpu: Option<GpuWish>,
 }
 
-/// The needs of a job on a GPU.
+/// The needs of a job on GPUs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GpuWish {
-    /// Memory within which it stays on a GPU that it shares, in bytes; None for a GPU of its own.
+    /// How many, at least 1: all or none.
+    pub count: u32,
+    /// Memory within which it stays on each GPU, which it shares then, in bytes; None for GPUs of
+    /// its own.
     pub memory_bytes: Option<u64>,
 }
 
@@ -97,7 +100,7 @@ pub fn plan(queue: &[Request], running: &[Held], turns: &Turns, machine: &Machin
     let at_work = turns::running(running);
     let mut owners = at_work.clone();
     let mut free_slots = free_slots(running.iter().map(|held| &held.lease), machine);
-    let mut held: Vec<LeasedGpu> = running.iter().filter_map(|held| held.lease.gpu.clone()).collect();
+    let mut held: Vec<LeasedGpu> = running.iter().flat_map(|held| held.lease.gpus.clone()).collect();
     let mut ahead = Ahead::default();
     let queue = turns::ordered(queue, &at_work, turns);
     for (_, request) in &queue {
@@ -110,8 +113,8 @@ pub fn plan(queue: &[Request], running: &[Held], turns: &Turns, machine: &Machin
             plan.wait_behind(request, &mut ahead);
             continue;
         }
-        let gpu = match request.gpu.map(|wish| choose(wish, &held, machine)).transpose() {
-            Ok(gpu) => gpu,
+        let gpus = match request.gpu.map_or(Ok(Vec::new()), |wish| choose(wish, &held, machine)) {
+            Ok(gpus) => gpus,
             Err(NoGpu::Unusable(reason)) => {
                 plan.wait.push((request.id.clone(), Wait::For(reason.into())));
                 continue;
@@ -139,9 +142,9 @@ pub fn plan(queue: &[Request], running: &[Held], turns: &Turns, machine: &Machin
         }
         *owned += 1;
         free_slots -= request.cpu_threads;
-        let device = if gpu.is_some() { LeasedDevice::Cuda } else { LeasedDevice::Cpu };
-        held.extend(gpu.clone());
-        plan.start.push((request.id.clone(), Lease { device, cpu_threads: request.cpu_threads, gpu }));
+        let device = if gpus.is_empty() { LeasedDevice::Cpu } else { LeasedDevice::Cuda };
+        held.extend_from_slice(&gpus);
+        plan.start.push((request.id.clone(), Lease { device, cpu_threads: request.cpu_threads, gpus }));
     }
     plan.line = ahead.line.behind_all(&queue, at_work, turns);
     plan
@@ -175,7 +178,7 @@ impl<'a> Ahead<'a> {
         }
         let on_gpus: Vec<&Lease> = leases.filter(|lease| lease.device == LeasedDevice::Cuda).collect();
         let has: u32 = on_gpus.iter().map(|lease| lease.cpu_threads).sum();
-        let shares = on_gpus.iter().any(|lease| lease.gpu.as_ref().is_some_and(|gpu| gpu.memory_bytes.is_some()))
+        let shares = on_gpus.iter().any(|lease| lease.gpu().is_some_and(|gpu| gpu.memory_bytes.is_some()))
             || self.for_gpus.iter().any(|request| request.gpu.is_some_and(|wish| wish.memory_bytes.is_some()));
         let at_once = if shares { usize::MAX } else { gpus };
         let waiting = self.for_gpus.iter().map(|request| request.cpu_threads);
@@ -219,7 +222,7 @@ fn in_the_way(request: &Request, started: &[(JobId, Lease)], running: &[Held], m
     let fits = |without: &[&Held]| {
         let stays = running.iter().filter(|held| !held.is_leaving && without.iter().all(|gone| gone.id != held.id));
         let leases: Vec<&Lease> = stays.map(|held| &held.lease).chain(started.iter().map(|(_, lease)| lease)).collect();
-        let gpus: Vec<LeasedGpu> = leases.iter().filter_map(|lease| lease.gpu.clone()).collect();
+        let gpus: Vec<LeasedGpu> = leases.iter().flat_map(|lease| lease.gpus.clone()).collect();
         request.cpu_threads <= free_slots(leases.iter().copied(), machine)
             && request.gpu.is_none_or(|wish| choose(wish, &gpus, machine).is_ok())
     };

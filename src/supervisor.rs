@@ -96,7 +96,7 @@ pub struct RunnerEvent {
 /// The kinds of change in the life of a runner.
 #[derive(Debug, Clone)]
 pub enum RunnerNews {
-    /// It was started.
+    /// It, or a rank of several, was started.
     Spawned {
         /// The process group that it leads.
         process_group: u32,

@@ -13,8 +13,8 @@ pub struct Holder {
     pub job: String,
     /// The uuids of GPUs or MIG instances.
     pub gpus: Vec<String>,
-    /// The process group of its runner, once it was started.
-    pub process_group: Option<u32>,
+    /// The process groups of its runner, or of its ranks, as far as they were started.
+    pub process_groups: Vec<u32>,
     /// When it gave them back; None while it holds them.
     pub ended: Option<SystemTime>,
 }
@@ -52,7 +52,7 @@ pub(super) fn join(gpus: &mut [v1::Gpu], seen: &[Seen], holders: &[Holder]) -> V
     for Seen { told, group } in seen {
         let mut told = told.clone();
         let uuid = gpus.iter().find(|gpu| gpu.name == told.gpu).map(|gpu| held_as(gpu, &told));
-        let by_group = group.and_then(|group| holders.iter().find(|holder| holder.process_group == Some(group)));
+        let by_group = group.and_then(|group| holders.iter().find(|holder| holder.process_groups.contains(&group)));
         let by_lease = || match uuid.as_deref().map(holding).as_deref() {
             // One that shares it could be either's.
             Some([only]) => Some(*only),
@@ -116,7 +116,7 @@ mod tests {
         let holder = |job: &str, group, ended| Holder {
             job: job.into(),
             gpus: vec!["GPU-a".into()],
-            process_group: Some(group),
+            process_groups: vec![group],
             ended,
         };
         let holders = [holder("jobs/one", 10, None), holder("jobs/gone", 30, Some(SystemTime::now()))];

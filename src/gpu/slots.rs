@@ -30,6 +30,13 @@ pub struct GpuSlot {
     pub lost: Option<String>,
 }
 
+impl GpuSlot {
+    /// Whether it is a part of a divided GPU.
+    pub fn is_instance(&self) -> bool {
+        !self.gpu_uuid.is_empty() && self.gpu_uuid != self.uuid
+    }
+}
+
 /// States that keep new jobs away and let running jobs go on. (Codes of `health`)
 const LETS_JOBS_GO_ON: [&str; 4] =
     ["DRAINING", "COMPUTE_PROHIBITED", "RECOVERY_ACTION_DRAIN_PEERS", "RECOVERY_ACTION_DRAIN_AND_RESET"];

@@ -133,7 +133,7 @@ impl Watcher {
             let ended = SystemTime::now();
             let gone: Vec<_> = gone
                 .map(|holder| Holder { ended: Some(holder.ended.unwrap_or(ended)), ..holder.clone() })
-                .filter(|holder| holder.process_group.is_some())
+                .filter(|holder| !holder.process_groups.is_empty())
                 .collect();
             // Behind those of now come those that have ended, the newest first.
             let all: Vec<_> = now.iter().cloned().chain(gone.into_iter().take(MAX_ENDED)).collect();

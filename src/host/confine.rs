@@ -90,7 +90,7 @@ fn create(
         let devices = fs::read_dir("/dev").into_iter().flatten().flatten().map(|entry| entry.path());
         devices.filter(|path| path.to_string_lossy().starts_with("/dev/nvidia")).chain(["/dev/dxg".into()])
     };
-    let gpus: Vec<PathBuf> = if order.lease.gpu.is_some() { nvidia().collect() } else { Vec::new() };
+    let gpus: Vec<PathBuf> = if !order.lease.gpus.is_empty() { nvidia().collect() } else { Vec::new() };
     let system = READABLE.iter().chain(&PROGRAMS_READ).map(PathBuf::from);
     let rules = [
         (READ, system.chain(launch.reads.iter().cloned()).collect::<Vec<_>>()),

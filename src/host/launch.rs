@@ -149,7 +149,7 @@ fn environment(
     let at = |part: &str| place.join(part).into_os_string();
     let job = folder.path().file_name().unwrap_or_default().to_string_lossy();
     let visible = match order.lease.device {
-        LeasedDevice::Cuda => order.lease.gpu.as_ref().map(|gpu| gpu.visible.clone()).unwrap_or_default(),
+        LeasedDevice::Cuda => order.lease.visible().unwrap_or_default(),
         LeasedDevice::Cpu => String::new(),
     };
     let mut environment: Vec<(OsString, OsString)> = passed.collect();

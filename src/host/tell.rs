@@ -127,10 +127,11 @@ impl Teller {
 
     /// The program runs.
     pub(super) fn started(&mut self, pid: u32, order: &Order) -> io::Result<()> {
-        let device = match (order.lease.device, &order.lease.gpu) {
-            (LeasedDevice::Cuda, Some(gpu)) => format!("cuda:{}", gpu.index),
-            (LeasedDevice::Cuda, None) => "cuda".to_owned(),
-            (LeasedDevice::Cpu, _) => "cpu".to_owned(),
+        let gpus: Vec<_> = order.lease.gpus.iter().map(|gpu| format!("cuda:{}", gpu.index)).collect();
+        let device = match order.lease.device {
+            LeasedDevice::Cuda if gpus.is_empty() => "cuda".to_owned(),
+            LeasedDevice::Cuda => gpus.join(","),
+            LeasedDevice::Cpu => "cpu".to_owned(),
         };
         let cpu_threads = order.lease.cpu_threads;
         self.append(What::Started(RunnerStarted { pid, device, cpu_threads, ..RunnerStarted::default() }))

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::outline::Outline;
 use crate::dataset::Files;
@@ -111,8 +111,47 @@ pub struct Lease {
     pub device: LeasedDevice,
     /// Threads of computation.
     pub cpu_threads: u32,
-    /// The GPU, on CUDA.
-    pub gpu: Option<LeasedGpu>,
+    /// The GPUs, on CUDA: one a rank. None is known where the order of a runner cannot be read.
+    // Orders of earlier versions have one GPU or none.
+    #[serde(alias = "gpu", deserialize_with = "one_or_several")]
+    pub gpus: Vec<LeasedGpu>,
+}
+
+impl Lease {
+    /// A part of the CPU.
+    pub fn of_cpu(cpu_threads: u32) -> Self {
+        Self { device: LeasedDevice::Cpu, cpu_threads, gpus: Vec::new() }
+    }
+
+    /// The GPU of a runner, which has one at most, or the first of a program.
+    pub fn gpu(&self) -> Option<&LeasedGpu> {
+        self.gpus.first()
+    }
+
+    /// The value of CUDA_VISIBLE_DEVICES; None where no GPU is known.
+    pub fn visible(&self) -> Option<String> {
+        let visible: Vec<_> = self.gpus.iter().map(|gpu| gpu.visible.as_str()).collect();
+        (!visible.is_empty()).then(|| visible.join(","))
+    }
+
+    /// The part of one of several ranks: its own GPU. The threads stay those of all.
+    pub fn of_rank(&self, rank: u32) -> Self {
+        let gpus = self.gpus.get(rank as usize).cloned().into_iter().collect();
+        Self { gpus, ..*self }
+    }
+}
+
+fn one_or_several<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<LeasedGpu>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Gpus {
+        Several(Vec<LeasedGpu>),
+        One(Option<LeasedGpu>),
+    }
+    Ok(match Gpus::deserialize(from)? {
+        Gpus::Several(gpus) => gpus,
+        Gpus::One(gpu) => gpu.into_iter().collect(),
+    })
 }
 
 /// A GPU, or an instance of one, that a job holds.
@@ -133,7 +172,7 @@ pub struct LeasedGpu {
 pub enum LeasedDevice {
     /// The CPU.
     Cpu,
-    /// The one CUDA device that is visible.
+    /// The CUDA device that is visible, or, of a program, those that are.
     Cuda,
 }
 

@@ -31,9 +31,12 @@ pub struct ProbeReport {
     /// The version of libtorch that the runner was built for.
     #[serde(default)]
     pub built_for: String,
-    /// Why a job cannot have several ranks; empty where it can.
+    /// Why a job cannot have several ranks on the CPU; empty where it can.
     #[serde(default)]
     pub no_ranks: String,
+    /// The same of ranks on GPUs.
+    #[serde(default)]
+    pub no_gpu_ranks: String,
     /// The limits of a runner on this machine.
     #[serde(default)]
     pub confinement: Confinement,

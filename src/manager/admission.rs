@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::afar;
 use super::file_work::{self, FileWork, Limits};
 use super::known_data::KnownData;
-use super::resources::{host_memory, judge_memory, judge_ranks, owner_of_memory, place, place_afar};
+use super::resources::{host_memory, judge_gpus, judge_ranks, owner_of_memory, place, place_afar};
 use super::staging::Copies;
 use super::trained::{self, Trained};
 use super::warm_start::{self, Warm};
@@ -196,11 +196,11 @@ fn judge(
         place_afar(&mut resources);
         afar::judge_files(train.iter().chain(&validation).flat_map(|set| set.files.paths()), settings, &mut wrong);
     } else {
-        judge_ranks(resources, &probe.no_ranks, &mut wrong);
+        judge_ranks(resources, &probe.no_ranks, &probe.no_gpu_ranks, &mut wrong);
         place(&mut resources, cpu_slots, no_gpu, demands.recipe.shards.is_some(), &mut wrong);
     }
     resources.thread_wait.get_or_insert(settings.thread_wait);
-    judge_memory(resources, slots, &mut wrong);
+    judge_gpus(resources, slots, &mut wrong);
     let (train_set, validation_set) = (train.as_ref().map(Judged::set), validation.as_ref().map(Judged::set));
     let applies = demands.mode.applies();
     // Without the preprocessing of a job the test set stands for that which the model learned from.
@@ -224,7 +224,7 @@ fn judge(
     if let (Some(test), Some(preparation), true, None) = (&train, &preparation, applies, &trained) {
         trained::judge_untaught(&test.path, preparation, network.as_ref(), &mut wrong);
     }
-    let on_gpu = resources.gpu_count == Some(1);
+    let on_gpu = resources.gpus().is_some();
     spec::judge_memory(&demands, learned_from, &sets, memory_bytes, on_gpu, memory, &mut wrong);
     let memory_bytes = spec::memory_bytes(&demands, learned_from, &sets, memory_bytes, on_gpu);
     demands.recipe.judge_device(resources.gpu_count != Some(0), &mut wrong);
@@ -312,7 +312,7 @@ fn judge_program(
     let owner = owner_of_memory(resources, settings);
     host_memory(resources, false, settings, &owner, &mut wrong);
     place(&mut resources, settings.cpu_slots, no_gpu, false, &mut wrong);
-    judge_memory(resources, slots, &mut wrong);
+    judge_gpus(resources, slots, &mut wrong);
     let mirror = judge_mirror(message, settings, &mut wrong);
     let launch = spec.as_ref().and_then(Spec::program);
     let launch = launch.and_then(|program| programs::judge(program, settings, &mut wrong));

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::live::Live;
 use super::task::Task;
 use super::{JobError, Manager, ManagerSettings};
-use crate::job::order::{Lease, LeasedDevice};
+use crate::job::order::Lease;
 use crate::job::{Job, JobId, State, Violations};
 use crate::launches::{LauncherView, Place};
 use crate::scheduler::Wait;
@@ -47,7 +47,7 @@ impl Manager {
 impl Task {
     /// The lease of a rank on another machine.
     pub(super) fn lease_afar(job: &Job) -> Lease {
-        Lease { device: LeasedDevice::Cpu, cpu_threads: job.spec.resources.cpu_threads.unwrap_or(1), gpu: None }
+        Lease::of_cpu(job.spec.resources.cpu_threads.unwrap_or(1))
     }
 
     /// Starts those of these jobs that a launcher has room for, those of a higher priority first,

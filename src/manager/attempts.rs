@@ -66,12 +66,14 @@ impl Task {
         live.lease = Some(lease.clone());
         live.gpu_events = self.watcher.events().newest();
         let ranks = afar.as_ref().map_or(live.job.spec.resources.rank_count(), |place| place.world_size);
-        let visible = lease.gpu.as_ref().map(|gpu| gpu.visible.clone());
+        let visible = lease.gpus.iter().map(|gpu| gpu.visible.clone()).collect();
+        let of_rank = |rank: u32| if ranks > 1 { lease.of_rank(rank) } else { lease.clone() };
+        let leases: Vec<_> = (0..ranks).map(of_rank).collect();
         let order = Order {
             attempt,
             rank: (ranks > 1).then_some(Rank { rank: 0, count: ranks }),
             meeting: None,
-            lease,
+            lease: of_rank(0),
             inputs: live.job.inputs.clone(),
             nvml_library: self.settings.nvml_library.clone(),
             max_event_bytes: self.settings.max_event_bytes,
@@ -99,11 +101,11 @@ impl Task {
             let order = if afar.is_some() { less_events(order, &to) } else { order };
             let log_begins = std::fs::metadata(to.log()).map_or(0, |log| log.len());
             to.prepare_ranks(ranks)?;
-            for rank in 1..ranks {
+            for (rank, lease) in (0..).zip(leases).skip(1) {
                 let folder = to.rank(rank);
                 let log_begins = std::fs::metadata(folder.log()).map_or(0, |log| log.len());
                 let rank = Some(Rank { rank, count: ranks });
-                folder.write_order(&Order { log_begins, rank, ..order.clone() })?;
+                folder.write_order(&Order { log_begins, rank, lease, ..order.clone() })?;
             }
             to.write_order(&Order { log_begins, ..order })?;
             afar.map(|place| launches.begin(beginning(place))).transpose()
@@ -264,7 +266,7 @@ impl Task {
         live.lease = None;
         live.order_unread = None;
         live.is_age_unread = false;
-        live.process_group = None;
+        live.process_groups.clear();
         live.silent = Duration::ZERO;
         // Watchers of a job that does not run read its journal.
         live.recent = Arc::default();

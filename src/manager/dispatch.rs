@@ -8,7 +8,7 @@ use super::live::Live;
 use super::task::Task;
 use crate::gpu::Holder;
 use crate::job::end::StopCause;
-use crate::job::order::{Lease, LeasedDevice};
+use crate::job::order::{Lease, LeasedDevice, LeasedGpu};
 use crate::job::{Job, State};
 use crate::proto::v1;
 use crate::scheduler::{self, GpuWish, Held, Line, Machine, Request, Wait};
@@ -18,20 +18,23 @@ impl Task {
     /// Tells the watcher of GPUs which jobs hold which.
     pub(super) fn tell_holders(&self) {
         let holder = |live: &Live| {
-            let gpu = live.lease.as_ref()?.gpu.as_ref()?;
-            Some(Holder {
+            let gpus: Vec<_> = live.lease.as_ref()?.gpus.iter().map(|gpu| gpu.visible.clone()).collect();
+            (!gpus.is_empty()).then(|| Holder {
                 job: live.job.id.name(),
-                gpus: vec![gpu.visible.clone()],
-                process_group: live.process_group,
+                gpus,
+                process_groups: live.process_groups.clone(),
                 ended: None,
             })
         };
         self.watcher.hold(self.live.busy().filter_map(holder).collect());
     }
 
-    /// Why the GPU of a job has failed since the job has it; None where it has not.
+    /// Why a GPU of a job has failed since the job has it; None where none has.
     pub(super) fn gpu_fault(&self, live: &Live) -> Option<String> {
-        let leased = live.lease.as_ref()?.gpu.as_ref()?;
+        live.lease.as_ref()?.gpus.iter().find_map(|leased| self.fault_of(leased, live))
+    }
+
+    fn fault_of(&self, leased: &LeasedGpu, live: &Live) -> Option<String> {
         let slot = self.slots.iter().find(|slot| slot.uuid == leased.visible)?;
         let is_it =
             |event: &v1::GpuEvent| event.effect() == v1::GpuHealthState::Failed && event.sequence > live.gpu_events;
@@ -61,9 +64,9 @@ impl Task {
     pub(super) fn end_jobs_of_lost_gpus(&mut self) {
         for id in self.live.busy_ids() {
             let Some(live) = self.live.get_mut(&id) else { continue };
-            let leased = live.lease.as_ref().and_then(|lease| lease.gpu.as_ref());
-            let is_lost = leased
-                .is_some_and(|leased| self.slots.iter().any(|slot| slot.uuid == leased.visible && slot.lost.is_some()));
+            let mut leased = live.lease.iter().flat_map(|lease| &lease.gpus);
+            let is_lost =
+                leased.any(|leased| self.slots.iter().any(|slot| slot.uuid == leased.visible && slot.lost.is_some()));
             if is_lost
                 && live.stop.is_none()
                 && let Some(runner) = &live.runner
@@ -104,7 +107,7 @@ impl Task {
         // The one start that is tried for all is known to work when its runner has signed.
         let is_tried = || {
             let mut begun = self.live.busy().filter(|live| live.job.state == State::Starting);
-            begun.any(|live| live.runner.is_some() && live.process_group.is_none() && !is_afar(live))
+            begun.any(|live| live.runner.is_some() && live.process_groups.is_empty() && !is_afar(live))
         };
         let most = match self.shortfall.words() {
             Some(_) if is_tried() => 0,
@@ -221,12 +224,12 @@ impl Task {
     pub(super) fn assumed_lease(&self, job: &Job) -> Lease {
         let Request { cpu_threads, gpu, .. } = self.request(job);
         let device = if gpu.is_some() { LeasedDevice::Cuda } else { LeasedDevice::Cpu };
-        Lease { device, cpu_threads, gpu: None }
+        Lease { device, cpu_threads, gpus: Vec::new() }
     }
 
     /// Why no GPU can be given away, where it is not known which one a job has.
     fn unknown_gpu(&self) -> Option<String> {
-        let is_unknown = |lease: &Lease| lease.device == LeasedDevice::Cuda && lease.gpu.is_none();
+        let is_unknown = |lease: &Lease| lease.device == LeasedDevice::Cuda && lease.gpus.is_empty();
         let holder = self.live.busy().find(|live| live.lease.as_ref().is_some_and(is_unknown))?;
         let name = holder.job.id.name();
         Some(format!("needs a GPU, and which one {name} has is not known: its order cannot be read"))
@@ -253,7 +256,7 @@ impl Task {
             priority: job.spec.priority,
             // The machine may have become smaller since the job was taken.
             cpu_threads: resources.slots().unwrap_or(1).min(self.settings.cpu_slots),
-            gpu: (resources.gpu_count == Some(1)).then_some(GpuWish { memory_bytes: resources.gpu_memory_bytes }),
+            gpu: resources.gpus().map(|count| GpuWish { count, memory_bytes: resources.gpu_memory_bytes }),
         }
     }
 }

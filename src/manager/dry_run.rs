@@ -5,7 +5,7 @@ use super::staging::{self, Copies};
 use super::{Admitted, JobError, Manager};
 use crate::job::Violations;
 use crate::job::dry_run::DryRun;
-use crate::job::order::{Lease, LeasedDevice, Order, ProgramLimits};
+use crate::job::order::{Lease, Order, ProgramLimits};
 use crate::job::spec;
 use crate::journal::JobFolder;
 use crate::proto::v1;
@@ -53,7 +53,7 @@ impl Manager {
             attempt: 1,
             rank: None,
             meeting: None,
-            lease: Lease { device: LeasedDevice::Cpu, cpu_threads: 1, gpu: None },
+            lease: Lease::of_cpu(1),
             inputs: admitted.inputs.clone(),
             nvml_library: None,
             max_event_bytes: u64::MAX,

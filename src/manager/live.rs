@@ -50,8 +50,8 @@ pub(super) struct Live {
     pub(super) is_age_unread: bool,
     /// It could not be started for a reason of its own.
     pub(super) put_off: Option<PutOff>,
-    /// The process group of its runner, once it was started.
-    pub(super) process_group: Option<u32>,
+    /// The process groups of its runner, or of its ranks, as far as they were started.
+    pub(super) process_groups: Vec<u32>,
     pub(super) runner: Option<RunnerHandle>,
     pub(super) stop: Option<StopCause>,
     /// When the current attempt began; None if only the journal tells.
@@ -110,7 +110,7 @@ impl Live {
             order_unread: None,
             is_age_unread: false,
             put_off: None,
-            process_group: None,
+            process_groups: Vec::new(),
             runner: None,
             stop: None,
             began: None,

@@ -37,8 +37,15 @@ pub(super) fn host_memory<'a>(
     HostMemory::within(limit, owner)
 }
 
-/// No GPU of this machine will ever have more than all of its memory.
-pub(super) fn judge_memory(resources: Resources, slots: &[GpuSlot], wrong: &mut Violations) {
+/// No machine will ever have more GPUs for a job than it has now, nor a GPU more than all of its
+/// memory. Instances of a divided GPU do not count as several: CUDA shows a process one at most.
+/// Nothing is known where there are no slots.
+pub(super) fn judge_gpus(resources: Resources, slots: &[GpuSlot], wrong: &mut Violations) {
+    let whole = slots.iter().filter(|slot| !slot.is_instance()).count();
+    if let Some(count) = resources.gpus().filter(|count| *count > 1 && *count as usize > whole && !slots.is_empty()) {
+        let divided = if whole < slots.len() { ", those that are divided left out" } else { "" };
+        wrong.add("resources.gpu_count", format!("is {count}; this machine has {whole} for jobs{divided}"));
+    }
     let Some(wanted) = resources.gpu_memory_bytes else { return };
     if resources.gpu_count == Some(0) {
         let found = format!("is {wanted}, and the job computes on the CPU, as there is no GPU that it could use");
@@ -51,11 +58,16 @@ pub(super) fn judge_memory(resources: Resources, slots: &[GpuSlot], wrong: &mut 
     }
 }
 
-/// Whether this machine can start several ranks.
-pub(super) fn judge_ranks(resources: Resources, no_ranks: &str, wrong: &mut Violations) {
+/// Whether this machine can start several ranks: `no_ranks` is why they cannot meet on the CPU,
+/// `no_gpu_ranks` why not on GPUs.
+pub(super) fn judge_ranks(resources: Resources, no_ranks: &str, no_gpu_ranks: &str, wrong: &mut Violations) {
     let ranks = resources.rank_count();
-    if ranks > 1 && !no_ranks.is_empty() {
-        wrong.add("resources.ranks", format!("is {ranks}, and a job has one rank on this machine: {no_ranks}"));
+    let (field, what, why) = match resources.gpus().is_some() || resources.device == Device::Cuda {
+        true => ("resources.gpu_count", "GPU", no_gpu_ranks),
+        false => ("resources.ranks", "rank", no_ranks),
+    };
+    if ranks > 1 && !why.is_empty() {
+        wrong.add(field, format!("is {ranks}, and a job has one {what} on this machine: {why}"));
     }
 }
 
@@ -75,17 +87,18 @@ pub(super) fn place(
     in_shards: bool,
     wrong: &mut Violations,
 ) {
-    let wants_gpu = resources.device == Device::Cuda || resources.gpu_count == Some(1);
+    let wants_gpu = resources.device == Device::Cuda || resources.gpus().is_some();
     let has_gpu = no_gpu.is_none();
     if let Some(reason) = no_gpu.filter(|_| wants_gpu) {
         let field = if resources.device == Device::Cuda { "resources.device" } else { "resources.gpu_count" };
-        let asked = if resources.device == Device::Cuda { "is cuda" } else { "is 1" };
+        let count = resources.gpus().unwrap_or(1);
+        let asked = if resources.device == Device::Cuda { "is cuda".to_owned() } else { format!("is {count}") };
         wrong
             .add(field, format!("{asked}, and CUDA does not work on this machine: {reason}; use device = cpu or auto"));
     }
     let may_have_gpu = resources.device == Device::Auto && resources.gpu_count.is_none() && resources.rank_count() == 1;
     let on_gpu = wants_gpu || (may_have_gpu && has_gpu);
-    resources.gpu_count = Some(u32::from(on_gpu));
+    resources.gpu_count = Some(if on_gpu { resources.gpus().unwrap_or(1) } else { 0 });
     let ranks = *resources.ranks.get_or_insert(1);
     match resources.cpu_threads {
         Some(threads) if ranks > 1 && threads.saturating_mul(ranks) > cpu_slots => {

@@ -313,7 +313,7 @@ impl Task {
                 advanced
             }
             RunnerNews::Spawned { process_group } => {
-                live.process_group = Some(process_group);
+                live.process_groups.push(process_group);
                 is_freed = self.shortfall.clear();
                 Ok(())
             }
@@ -365,7 +365,7 @@ impl Task {
                         verdict = end::not_started(words);
                     }
                     // It was started, and has ended before it could sign.
-                    None if live.process_group.is_none() && exit != Exit::Unknown => drop(self.shortfall.clear()),
+                    None if live.process_groups.is_empty() && exit != Exit::Unknown => drop(self.shortfall.clear()),
                     None => {}
                 }
                 // A disk that is gone takes the folder of all jobs with it, and may come back.

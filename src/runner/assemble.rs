@@ -256,7 +256,7 @@ fn judge_data(manifest: &Manifest, now: &TrainedOn, order: &Order) -> Result<()>
 /// The bytes that a set may take of the device: of what is free, and of what the job may have.
 fn device_bytes(device: Device, order: &Order) -> u64 {
     let Some(free) = device.is_cuda().then(cuda::free_memory).flatten() else { return 0 };
-    let limit = order.lease.gpu.as_ref().and_then(|gpu| gpu.memory_bytes);
+    let limit = order.lease.gpu().and_then(|gpu| gpu.memory_bytes);
     free.min(limit.unwrap_or(free)) / DEVICE_SHARE
 }
 
@@ -273,7 +273,7 @@ fn context(device: Device, order: &Order) -> Context {
         let named = facts.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
         named.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.to_owned())
     };
-    let (kind, processor) = match (device, &order.lease.gpu) {
+    let (kind, processor) = match (device, order.lease.gpu()) {
         (Device::Cuda(_), Some(gpu)) => ("cuda", gpu.visible.clone()),
         _ => ("cpu", cpu()),
     };

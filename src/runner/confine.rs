@@ -95,7 +95,7 @@ fn allowed(folder: &JobFolder, order: &Order) -> Rules {
         (WRITE, vec![folder.path().to_owned()]),
         (DEVICE, vec!["/dev/null".into()]),
     ];
-    if order.lease.device == LeasedDevice::Cuda || order.lease.gpu.is_some() {
+    if order.lease.device == LeasedDevice::Cuda || order.lease.gpu().is_some() {
         let is_nvidia = |name: &Path| name.to_string_lossy().starts_with("/dev/nvidia");
         let devices = fs::read_dir("/dev").into_iter().flatten().flatten().map(|entry| entry.path());
         // In WSL the GPU is that last one.
@@ -213,7 +213,7 @@ mod tests {
             attempt: 1,
             rank: None,
             meeting: None,
-            lease: Lease { device: LeasedDevice::Cpu, cpu_threads: 1, gpu },
+            lease: Lease { gpus: gpu.into_iter().collect(), ..Lease::of_cpu(1) },
             inputs: DataInputs { train, validation: None, outline: None, memory_bytes: None }.into(),
             nvml_library: None,
             max_event_bytes: u64::MAX,

@@ -1,6 +1,7 @@
 //! `torchd-runner probe`: the daemon never loads libtorch, so it asks here what a runner finds.
 
 use libloading::os::unix::Library;
+use tch::Device;
 use torchd::job::probe::{Found, ProbeReport};
 
 use crate::confine;
@@ -35,7 +36,11 @@ pub(crate) fn probe() -> u8 {
         cudnn: library_of_cuda("libcudnn.so", is_loaded, cudnn_version),
         nccl: library_of_cuda("libnccl.so", is_loaded, nccl_version),
         built_for: BUILT_FOR.into(),
-        no_ranks: ranks::probe().err().unwrap_or_default(),
+        no_ranks: ranks::probe(Device::Cpu).err().unwrap_or_default(),
+        no_gpu_ranks: match cuda.devices() {
+            0 => String::new(),
+            _ => ranks::probe(Device::Cuda(0)).err().unwrap_or_default(),
+        },
         // Last: nothing could be looked for afterwards.
         confinement: confine::probe(),
     };

@@ -35,6 +35,7 @@ const KINDS: [Kind; 4] = [Kind::Float, Kind::Double, Kind::Half, Kind::BFloat16]
 /// The ranks of a job, as one of them sees them.
 pub(crate) struct Ranks {
     group: Group,
+    device: Device,
     rank: u32,
     count: u32,
     stop: Stop,
@@ -45,14 +46,15 @@ type Shape = Vec<Node<()>>;
 
 impl Ranks {
     /// Joins the ranks of an attempt. A request to stop counts once all have heard of it.
-    pub(crate) fn join(place: Rank, store: &Store<'_>, stop: &Stop) -> Result<Self> {
+    /// Their gradients are on the device.
+    pub(crate) fn join(place: Rank, store: &Store<'_>, device: Device, stop: &Stop) -> Result<Self> {
         let Rank { rank, count } = place;
-        let joined = Group::join(store, rank, count, JOIN, PATIENCE);
-        let group = joined.map_err(|what| match probe() {
+        let joined = Group::join(store, device, (rank, count), JOIN, PATIENCE);
+        let group = joined.map_err(|what| match probe(device) {
             Ok(()) => lost(&what),
             Err(absent) => Failure::machine(absent),
         })?;
-        Ok(Self { group, rank, count, stop: stop.shared() })
+        Ok(Self { group, device, rank, count, stop: stop.shared() })
     }
 
     /// The request to stop that all ranks hear in the same step.
@@ -127,7 +129,7 @@ impl Ranks {
         shards: u32,
         is_held: impl Fn(u64) -> bool,
     ) -> Result<Option<Tensor>> {
-        let own = rows(&nodes, 1, Kind::Double, |number| Ok(number.f_view([1])?))?;
+        let own = rows(&nodes, 1, (Kind::Double, self.device), |number| Ok(number.f_view([1])?))?;
         let sum = self.sum(&own, &self.shapes(shards, &is_held)?)?;
         sum.map(|sum| Ok(sum.f_view([0; 0])?)).transpose()
     }
@@ -154,8 +156,8 @@ impl Ranks {
         let size = |part: usize| parts[part].1.iter().product::<i64>();
         let (head, total) = ((4 + parts.len()) as i64, order.iter().map(|part| size(*part)).sum::<i64>());
         // Each call costs the time to wake a process: small parts go with the numbers, where these
-        // can hold them.
-        let fits = parts.iter().all(|(kind, _)| KINDS.contains(kind));
+        // can hold them. Numbers go by the CPU, which reads them.
+        let fits = !self.device.is_cuda() && parts.iter().all(|(kind, _)| KINDS.contains(kind));
         let goes_along = fits && (head + total) * i64::from(self.count) <= SMALL;
         let asked = f64::from(self.stop.is_heard());
         let numbers = |sum: &Sum| -> Result<Tensor> {
@@ -164,10 +166,10 @@ impl Ranks {
             let mut told = vec![f64::try_from(&sum.loss)?, asked, slices, kind * slices];
             told.extend(sum.counts.iter().map(|count| f64::from(*count)));
             let told = Tensor::from_slice(&told);
-            Ok(if goes_along { Tensor::f_cat(&[told, flat(sum, &order, parts, Kind::Double)?], 0)? } else { told })
+            Ok(if goes_along { Tensor::f_cat(&[told, self.flat(sum, &order, parts, Kind::Double)?], 0)? } else { told })
         };
         let width = head + if goes_along { total } else { 0 };
-        let all = self.all_rows(&rows(&nodes, width, Kind::Double, numbers)?, &shapes)?;
+        let all = self.all_rows(&rows(&nodes, width, (Kind::Double, Device::Cpu), numbers)?, &shapes)?;
         let columns = |start: i64, count: i64, kind: Kind| {
             let row = |rank: usize, node: usize| {
                 all.f_get(rank as i64)?.f_get(node as i64)?.f_narrow(0, start, count)?.f_to_kind(kind)
@@ -193,7 +195,10 @@ impl Ranks {
             let width: i64 = of_kind.iter().map(|part| size(*part)).sum();
             let sum = match goes_along {
                 true => columns(column, width, kind)?,
-                false => self.sum(&rows(&nodes, width, kind, |sum| flat(sum, &of_kind, parts, kind))?, &shapes)?,
+                false => {
+                    let flat = |sum: &Sum| self.flat(sum, &of_kind, parts, kind);
+                    self.sum(&rows(&nodes, width, (kind, self.device), flat)?, &shapes)?
+                }
             };
             column += width;
             let Some(sum) = sum else { return Ok(None) };
@@ -207,7 +212,8 @@ impl Ranks {
         }
         let kind = KINDS[(kinds / slices).round() as usize % KINDS.len()];
         let counts = counts.iter().map(|count| *count as u32).collect();
-        Ok(Some(Sum { loss: Tensor::from(loss), kind, slices: slices as u32, parts: sums, counts }))
+        let loss = Tensor::from(loss).f_to_device(self.device)?;
+        Ok(Some(Sum { loss, kind, slices: slices as u32, parts: sums, counts }))
     }
 
     /// The vectors of the nodes of all ranks, `[ranks, nodes, n]`, of which `own` has those of this
@@ -246,6 +252,18 @@ impl Ranks {
         };
         Ok(Some(self.gathered(&sum)?.f_view([-1])?.f_narrow(0, 0, size)?))
     }
+
+    /// Parts of a sum one behind the other; zeros in place of one that is not there.
+    fn flat(&self, sum: &Sum, order: &[usize], parts: &[(Kind, Vec<i64>)], kind: Kind) -> Result<Tensor> {
+        let to = (kind, self.device);
+        let flat = order.iter().map(|part| match &sum.parts[*part] {
+            Some(tensor) => tensor.f_reshape([-1])?.f_to_kind(kind),
+            None => Tensor::f_zeros([parts[*part].1.iter().product::<i64>()], to),
+        });
+        let flat = flat.collect::<std::result::Result<Vec<_>, TchError>>()?;
+        // There is nothing to learn in some networks.
+        Ok(if flat.is_empty() { Tensor::f_zeros([0], to)? } else { Tensor::f_cat(&flat, 0)? })
+    }
 }
 
 /// The nodes that a rank with these shards has.
@@ -257,20 +275,9 @@ fn shape(shards: Range<u32>, is_held: &impl Fn(u64) -> bool) -> Result<Shape> {
     Ok(tree.into_nodes())
 }
 
-/// Parts of a sum one behind the other; zeros in place of one that is not there.
-fn flat(sum: &Sum, order: &[usize], parts: &[(Kind, Vec<i64>)], kind: Kind) -> Result<Tensor> {
-    let flat = order.iter().map(|part| match &sum.parts[*part] {
-        Some(tensor) => tensor.f_reshape([-1])?.f_to_kind(kind),
-        None => Tensor::f_zeros([parts[*part].1.iter().product::<i64>()], (kind, Device::Cpu)),
-    });
-    let flat = flat.collect::<std::result::Result<Vec<_>, TchError>>()?;
-    // There is nothing to learn in some networks.
-    Ok(if flat.is_empty() { Tensor::f_zeros([0], (kind, Device::Cpu))? } else { Tensor::f_cat(&flat, 0)? })
-}
-
 /// A vector of so many numbers for each node; zeros for one that holds nothing.
-fn rows<T>(nodes: &[Node<T>], size: i64, kind: Kind, of: impl Fn(&T) -> Result<Tensor>) -> Result<Tensor> {
-    let none = || Ok(Tensor::f_zeros([size], (kind, Device::Cpu))?);
+fn rows<T>(nodes: &[Node<T>], size: i64, to: (Kind, Device), of: impl Fn(&T) -> Result<Tensor>) -> Result<Tensor> {
+    let none = || Ok(Tensor::f_zeros([size], to)?);
     let rows = nodes.iter().map(|node| node.sum.as_ref().map_or_else(none, &of));
     Ok(Tensor::f_stack(&rows.collect::<Result<Vec<_>>>()?, 0)?)
 }
@@ -303,6 +310,7 @@ mod tests {
     use torchd::dataset::draw::mix;
 
     use super::*;
+    use crate::cuda::Cuda;
     use crate::shards::bounds;
 
     mod skips {
@@ -315,25 +323,35 @@ mod tests {
     }
 
     /// The outcome of a shard: numbers whose sum depends on the order. Some shards lack some parts.
-    fn given(seed: u64, shard: u32, large: i64) -> Sum {
+    fn given(seed: u64, shard: u32, large: i64, device: Device) -> Sum {
         let number =
             |place: usize| (mix(seed ^ mix(u64::from(shard)) ^ mix(place as u64)) as f64 / u64::MAX as f64) - 0.5;
         let part = |(place, (kind, shape)): (usize, (Kind, Vec<i64>))| {
             let count = shape.iter().product::<i64>() as usize;
             let values: Vec<f64> = (0..count).map(|at| number(place << 20 | at)).collect();
             let is_there = place == 1 || !mix(seed ^ u64::from(shard) << 8 ^ place as u64).is_multiple_of(3);
-            is_there.then(|| Tensor::from_slice(&values).to_kind(kind).view(&shape[..]))
+            is_there.then(|| Tensor::from_slice(&values).to_kind(kind).to_device(device).view(&shape[..]))
         };
         let parts: Vec<_> = parts(large).into_iter().enumerate().map(part).collect();
         let counts = parts.iter().map(|part| u32::from(part.is_some())).collect();
-        Sum { loss: Tensor::from(number(0)), kind: Kind::Float, slices: 1, parts, counts }
+        Sum { loss: Tensor::from(number(0)).to_device(device), kind: Kind::Float, slices: 1, parts, counts }
     }
 
-    /// The sum over some shards of a batch of that size, as far as the tree allows.
-    fn over(shards: Range<u32>, of: u32, size: i64, seed: u64, large: i64) -> Tree<Sum> {
+    /// A batch: its shards, its examples, and the numbers that they give.
+    #[derive(Clone, Copy)]
+    struct Batch {
+        shards: u32,
+        size: i64,
+        seed: u64,
+        large: i64,
+    }
+
+    /// The sum over some shards of a batch, as far as the tree allows.
+    fn over(shards: Range<u32>, batch: Batch, device: Device) -> Tree<Sum> {
+        let Batch { shards: of, size, seed, large } = batch;
         let mut tree = Tree::default();
         for shard in shards {
-            let sum = (bounds(size, of, shard).1 > 0).then(|| given(seed, shard, large));
+            let sum = (bounds(size, of, shard).1 > 0).then(|| given(seed, shard, large, device));
             tree.push(Node { start: shard.into(), size: 1, sum }, Sum::add).unwrap();
         }
         tree
@@ -347,11 +365,32 @@ mod tests {
         let Sum { loss, slices, parts, counts, .. } = sum?;
         let bits = |(part, count): (Option<Tensor>, &u32)| {
             let part = if *count < slices { part?.f_add_scalar_(0.0).unwrap() } else { part? };
-            let values = Vec::<f64>::try_from(&part.to_kind(Kind::Double).view([-1])).unwrap();
+            let values = Vec::<f64>::try_from(&part.to_device(Device::Cpu).to_kind(Kind::Double).view([-1])).unwrap();
             Some(values.into_iter().map(f64::to_bits).collect())
         };
         let parts = parts.into_iter().zip(&counts).map(bits).collect();
         Some((f64::try_from(&loss).unwrap().to_bits(), slices, counts, parts))
+    }
+
+    /// The sums that so many ranks come to on a device, a thread each, and that of one process.
+    fn sums(ranks: u32, batch: Batch, device: Device) -> (Vec<Option<Bits>>, Option<Bits>) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = &folder.path().join("meeting");
+        let alone = bits(over(0..batch.shards, batch, device).whole(Sum::add).unwrap());
+        let sums = thread::scope(|scope| {
+            let rank = |rank| {
+                scope.spawn(move || {
+                    let group = Group::join(&Store::File(store), device, (rank, ranks), JOIN, JOIN).unwrap();
+                    let this = Ranks { group, device, rank, count: ranks, stop: Stop::new().unwrap().shared() };
+                    let nodes = over(this.shards(batch.shards), batch, device).into_nodes();
+                    let held = |shard: u64| bounds(batch.size, batch.shards, shard as u32).1 > 0;
+                    bits(this.add(nodes, batch.shards, held, &parts(batch.large)).unwrap())
+                })
+            };
+            let all: Vec<_> = (0..ranks).map(rank).collect();
+            all.into_iter().map(|rank| rank.join().unwrap()).collect()
+        });
+        (sums, alone)
     }
 
     proptest! {
@@ -365,31 +404,37 @@ mod tests {
             seed in any::<u64>(),
             large in prop_oneof![Just(17i64), Just(30_011)],
         ) {
-            if let Err(absent) = probe() {
+            if let Err(absent) = probe(Device::Cpu) {
                 skips::tell(skips::Skip::CouldRun, &absent);
                 return Ok(());
             }
-            let shards = ranks * each;
-            let folder = tempfile::tempdir().unwrap();
-            let store = folder.path().join("meeting");
-            let alone = bits(over(0..shards, shards, size, seed, large).whole(Sum::add).unwrap());
-            let sums: Vec<_> = thread::scope(|scope| {
-                let rank = |rank| {
-                    let store = &store;
-                    scope.spawn(move || {
-                        let group = Group::join(&Store::File(store), rank, ranks, JOIN, JOIN).unwrap();
-                        let this = Ranks { group, rank, count: ranks, stop: Stop::new().unwrap().shared() };
-                        let nodes = over(this.shards(shards), shards, size, seed, large).into_nodes();
-                        let held = |shard: u64| bounds(size, shards, shard as u32).1 > 0;
-                        bits(this.add(nodes, shards, held, &parts(large)).unwrap())
-                    })
-                };
-                let all: Vec<_> = (0..ranks).map(rank).collect();
-                all.into_iter().map(|rank| rank.join().unwrap()).collect()
-            });
-            for sum in sums {
-                prop_assert!(sum == alone);
-            }
+            let (sums, alone) = sums(ranks, Batch { shards: ranks * each, size, seed, large }, Device::Cpu);
+            prop_assert!(sums.into_iter().all(|sum| sum == alone));
         }
+    }
+
+    #[test]
+    fn a_rank_on_a_gpu_comes_to_the_sum_of_one_process_there_and_tells_by_the_cpu() {
+        if let Some(absent) = Cuda::open().absence() {
+            return skips::tell(skips::Skip::CannotRun, &absent);
+        }
+        let device = Device::Cuda(0);
+        if let Err(absent) = probe(device) {
+            return skips::tell(skips::Skip::CouldRun, &absent);
+        }
+        for (seed, large) in [(1, 17), (2, 3_000_011)] {
+            let (sums, alone) = sums(1, Batch { shards: 4, size: 7, seed, large }, device);
+            assert!(alone.is_some() && sums == [alone]);
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let stop = Stop::new().unwrap();
+        let place = Rank { rank: 0, count: 1 };
+        let this = Ranks::join(place, &Store::File(&folder.path().join("meeting")), device, &stop).unwrap();
+        assert_eq!(this.tell(Some(&7u64)).unwrap(), 7);
+        let own = Tensor::arange(8, (Kind::Float, device));
+        assert_eq!(this.gathered(&own).unwrap(), own.view([1, 8]));
+        let (mut received, mut sent) = (own.zeros_like().view([4, 2]), own.view([4, 2]));
+        this.group.exchange(&mut received, &[4], &mut sent, &[4]).unwrap();
+        assert_eq!(received, sent);
     }
 }

@@ -61,8 +61,10 @@ pub(crate) fn run(job: PathBuf, attempt: u32) -> u8 {
     // It makes connections, which are not allowed later.
     let meeting = home.meeting(attempt);
     let store = order.meeting.as_ref().map_or(Store::File(&meeting), |place| Store::At(place, attempt));
-    let ranks = order.rank.map(|rank| Ranks::join(rank, &store, &stop)).transpose();
-    let opened = Opened { cuda: open_cuda(&order), inputs: open_inputs(&order), ranks };
+    let cuda = open_cuda(&order);
+    let join = |rank| Ranks::join(rank, &store, device(cuda.as_ref())?, &stop);
+    let ranks = order.rank.map(join).transpose();
+    let opened = Opened { cuda, inputs: open_inputs(&order), ranks };
     let also = follows.then(|| home.path());
     confine(&folder, also, &order, &folders(&opened.inputs));
     if follows {
@@ -163,7 +165,7 @@ fn train(
     if leads && (is_new || !folder.preprocessing().exists()) {
         keep_preprocessing(&training)?;
     }
-    if let Some(gpu) = &order.lease.gpu {
+    if let Some(gpu) = order.lease.gpu() {
         match Meter::start(order.nvml_library.clone(), gpu.visible.clone()) {
             Ok(meter) => training.meter = Some((gpu.index, meter)),
             Err(error) => tracing::warn!(%error, "the GPU's readings will be missing: no thread can be started"),
@@ -274,7 +276,7 @@ fn device(cuda: Option<&Cuda>) -> Result<Device> {
 /// With the driver's number of the GPU, which is not the one that CUDA gives the only GPU that it
 /// shows.
 fn device_name(device: Device, order: &Order) -> String {
-    match (device, &order.lease.gpu) {
+    match (device, order.lease.gpu()) {
         (Device::Cuda(_), Some(gpu)) => format!("cuda:{}", gpu.index),
         (Device::Cuda(index), None) => format!("cuda:{index}"),
         _ => "cpu".to_owned(),

@@ -71,7 +71,12 @@ impl Training {
         ranks.compare("torchd", &Sha256::of(env!("CARGO_PKG_VERSION").as_bytes()))?;
         ranks.compare("libtorch", &Sha256::of(libtorch_version().as_bytes()))?;
         ranks.compare("the spec", &text(&self.work))?;
-        ranks.compare("the processor", &text(&self.context))?;
+        // Each has a GPU of its own.
+        let mut context = self.context.clone();
+        if self.device.is_cuda() {
+            context.processor.clear();
+        }
+        ranks.compare("the processor", &text(&context))?;
         ranks.compare("the data", &text(&self.trained_on)).map_err(|failure| match failure.reason {
             JobEndReason::Internal => Failure::new(JobEndReason::BadData, failure.message),
             _ => failure,

@@ -1,10 +1,10 @@
-//! Chooses a GPU for a job, or says why there is none.
+//! Chooses the GPUs of a job, or says why there are none.
 
 use super::{GpuWish, Machine};
 use crate::gpu::GpuSlot;
 use crate::job::order::LeasedGpu;
 
-/// Why there is no GPU for a job.
+/// Why there are not enough GPUs for a job.
 pub(super) enum NoGpu {
     /// Jobs have them all.
     Taken(String),
@@ -12,12 +12,13 @@ pub(super) enum NoGpu {
     Unusable(String),
 }
 
-/// A GPU for a job: the first that is free, or, for one that shares, the fullest that has room for
-/// it.
-pub(super) fn choose(wish: GpuWish, held: &[LeasedGpu], machine: &Machine) -> Result<LeasedGpu, NoGpu> {
+/// The GPUs for a job, all or none: the first that are free, or, for one that shares, the fullest
+/// that have room for it.
+pub(super) fn choose(wish: GpuWish, held: &[LeasedGpu], machine: &Machine) -> Result<Vec<LeasedGpu>, NoGpu> {
     let mut obstacles = Vec::new();
     let mut could_be = 0;
-    let mut best: Option<(u64, &GpuSlot)> = None;
+    // With the room that each has, of those that are shared.
+    let mut free: Vec<(u64, &GpuSlot)> = Vec::new();
     for slot in &machine.gpus {
         if let Some(obstacle) = obstacle(wish, slot, machine.share_with_foreign) {
             obstacles.push(obstacle);
@@ -26,49 +27,60 @@ pub(super) fn choose(wish: GpuWish, held: &[LeasedGpu], machine: &Machine) -> Re
         could_be += 1;
         let on_it: Vec<&LeasedGpu> = held.iter().filter(|leased| leased.visible == slot.uuid).collect();
         match wish.memory_bytes {
-            None if on_it.is_empty() => return Ok(lease(wish, slot)),
-            None => {}
+            None => free.extend(on_it.is_empty().then_some((0, slot))),
             Some(wanted) => {
                 let promised: Option<u64> = on_it.iter().map(|leased| leased.memory_bytes).sum();
                 // One of them has it for itself, or its size is not known.
                 let (Some(promised), Some(all)) = (promised, slot.memory_bytes) else { continue };
                 let room = all.saturating_sub(promised).saturating_sub(slot.foreign_memory_bytes);
-                if room >= wanted && best.is_none_or(|(least, _)| room < least) {
-                    best = Some((room, slot));
-                }
+                free.extend((room >= wanted).then_some((room, slot)));
             }
         }
     }
-    if let Some((_, slot)) = best {
-        return Ok(lease(wish, slot));
+    let count = wish.count.max(1) as usize;
+    // The sort keeps their order where they have as much room.
+    free.sort_by_key(|(room, _)| *room);
+    if let Some(chosen) = free.get(..count) {
+        return Ok(chosen.iter().map(|(_, slot)| lease(wish, slot)).collect());
     }
-    let needs = match wish.memory_bytes {
-        None => "needs a GPU".to_owned(),
-        Some(bytes) => format!("needs {} of a GPU's memory", gigabytes(bytes)),
+    let needs = match (wish.memory_bytes, count) {
+        (None, 1) => "needs a GPU".to_owned(),
+        (None, _) => format!("needs {count} GPUs"),
+        (Some(bytes), 1) => format!("needs {} of a GPU's memory", gigabytes(bytes)),
+        (Some(bytes), _) => format!("needs {} of the memory of each of {count} GPUs", gigabytes(bytes)),
     };
-    match could_be {
-        0 if machine.gpus.is_empty() => Err(NoGpu::Unusable(format!("{needs}, and there is none now"))),
-        0 => Err(NoGpu::Unusable(format!("{needs}, and {}", obstacles.join("; ")))),
-        _ => {
-            let others = if obstacles.is_empty() {
-                String::new()
-            } else {
-                format!(", apart from that {}", obstacles.join("; "))
-            };
-            let taken = match (wish.memory_bytes, could_be) {
-                (None, 1) => "the only one is taken".to_owned(),
-                (None, count) => format!("all {count} are taken"),
-                (Some(_), _) => "no one has so much left".to_owned(),
-            };
-            Err(NoGpu::Taken(format!("{needs}, and {taken}{others}")))
-        }
+    if machine.gpus.is_empty() {
+        return Err(NoGpu::Unusable(format!("{needs}, and there is none now")));
     }
+    if could_be < count {
+        let others = match could_be {
+            0 => String::new(),
+            _ => format!("it could have {could_be}, since "),
+        };
+        return Err(NoGpu::Unusable(match obstacles.is_empty() {
+            true => format!("{needs}, and there are {could_be} now"),
+            false => format!("{needs}, and {others}{}", obstacles.join("; ")),
+        }));
+    }
+    let others =
+        if obstacles.is_empty() { String::new() } else { format!(", apart from that {}", obstacles.join("; ")) };
+    let taken = match (wish.memory_bytes, could_be, count) {
+        (None, 1, _) => "the only one is taken".to_owned(),
+        (None, could_be, 1) => format!("all {could_be} are taken"),
+        (None, could_be, _) => format!("{} of {could_be} are free", free.len()),
+        (Some(_), _, 1) => "no one has so much left".to_owned(),
+        (Some(_), ..) => format!("{} have so much left", free.len()),
+    };
+    Err(NoGpu::Taken(format!("{needs}, and {taken}{others}")))
 }
 
 /// Why a job could not have this GPU even if no other job had it.
 fn obstacle(wish: GpuWish, slot: &GpuSlot, share_with_foreign: bool) -> Option<String> {
     if let Some(reason) = &slot.unusable {
         return Some(reason.clone());
+    }
+    if wish.count > 1 && slot.is_instance() {
+        return Some(format!("{} is no whole GPU: NCCL connects none, and CUDA shows one at most", slot.label));
     }
     let held = gigabytes(slot.foreign_memory_bytes);
     match wish.memory_bytes {

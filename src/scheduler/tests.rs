@@ -14,7 +14,7 @@ fn planned(queue: &[Request], running: &[Held], machine: &Machine) -> Plan {
 }
 
 fn request(number: u32, cpu_threads: u32, gpu: bool) -> Request {
-    let gpu = gpu.then_some(GpuWish { memory_bytes: None });
+    let gpu = gpu.then_some(GpuWish { count: 1, memory_bytes: None });
     Request { id: JobId::new(SystemTime::UNIX_EPOCH, number), owner: "a".into(), priority: 0, cpu_threads, gpu }
 }
 
@@ -23,7 +23,7 @@ fn held(number: u32, priority: i32, lease: Lease) -> Held {
 }
 
 fn sharing(number: u32, gigabytes: u64) -> Request {
-    let gpu = Some(GpuWish { memory_bytes: Some(gigabytes * GB) });
+    let gpu = Some(GpuWish { count: 1, memory_bytes: Some(gigabytes * GB) });
     Request { gpu, ..request(number, 1, false) }
 }
 
@@ -56,7 +56,7 @@ fn why(plan: &Plan, place: usize) -> String {
 }
 
 fn leased(plan: &Plan) -> Vec<&str> {
-    plan.start.iter().map(|(_, lease)| lease.gpu.as_ref().map_or("cpu", |gpu| gpu.visible.as_str())).collect()
+    plan.start.iter().map(|(_, lease)| lease.gpu().map_or("cpu", |gpu| gpu.visible.as_str())).collect()
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn as_many_jobs_run_as_there_are_slots_and_the_rest_wait_in_order() {
 fn every_gpu_is_given_once() {
     let queue = [request(1, 1, true), request(2, 1, true), request(3, 1, true)];
     let gpu = Some(LeasedGpu { visible: "GPU-1".into(), index: 1, memory_bytes: None });
-    let running = [held(9, 0, Lease { device: LeasedDevice::Cuda, cpu_threads: 1, gpu })];
+    let running = [held(9, 0, Lease { device: LeasedDevice::Cuda, cpu_threads: 1, gpus: gpu.into_iter().collect() })];
     let plan = planned(&queue, &running, &machine(9, 3));
     assert_eq!(leased(&plan), ["GPU-0", "GPU-2"]);
     assert_eq!(why(&plan, 0), "needs a GPU, and all 3 are taken");
@@ -91,7 +91,7 @@ fn a_higher_priority_goes_first_and_does_not_wait_behind_a_blocked_job() {
 
 #[test]
 fn the_lowest_and_newest_make_room_and_no_more_than_needed() {
-    let on = |cpu_threads| Lease { device: LeasedDevice::Cpu, cpu_threads, gpu: None };
+    let on = |cpu_threads| Lease::of_cpu(cpu_threads);
     let mut running = vec![held(1, 0, on(2)), held(2, 0, on(1)), held(3, 1, on(1)), held(4, 5, on(1))];
     let machine = Machine { preempts: true, ..machine(5, 0) };
     let wanted = |cpu_threads| [Request { priority: 5, ..request(9, cpu_threads, false) }];
@@ -142,9 +142,47 @@ fn what_others_hold_is_the_reason_to_wait_and_holds_back_nobody() {
 }
 
 #[test]
+fn several_gpus_are_given_all_or_none_and_their_job_is_not_passed_for_ever() {
+    let wants = |number, count, memory_bytes| Request {
+        gpu: Some(GpuWish { count, memory_bytes }),
+        ..request(number, 1, true)
+    };
+    let on = |indices: &[u32], memory_bytes| {
+        let gpu = |index: &u32| LeasedGpu { visible: format!("GPU-{index}"), index: *index, memory_bytes };
+        Lease { device: LeasedDevice::Cuda, cpu_threads: 1, gpus: indices.iter().map(gpu).collect() }
+    };
+    let all = |plan: &Plan| plan.start.iter().map(|(_, lease)| lease.visible().unwrap()).collect::<Vec<_>>();
+    let queue = [wants(1, 2, None), wants(2, 3, None), wants(3, 1, None)];
+    let plan = planned(&queue, &[], &machine(9, 4));
+    assert_eq!(all(&plan), ["GPU-0,GPU-1"]);
+    // The third fits, and would take a GPU that the second waits for.
+    assert_eq!(why(&plan, 0), "needs 3 GPUs, and 2 of 4 are free");
+    assert!(why(&plan, 1).starts_with("1 job is ahead"), "{plan:?}");
+    // It makes room where one of a higher priority needs all of them.
+    let running = [held(7, 0, on(&[0], None)), held(8, 0, on(&[1, 2], None))];
+    let first = [Request { priority: 1, ..wants(1, 3, None) }];
+    let plan = planned(&first, &running, &Machine { preempts: true, ..machine(9, 4) });
+    assert_eq!(plan.preempt, [running[1].id.clone()]);
+    // Each has room for the job beside others, and the fullest ones are taken.
+    let running = [held(7, 0, on(&[1, 3], Some(10 * GB)))];
+    let plan = planned(&[wants(1, 2, Some(12 * GB)), wants(2, 3, Some(20 * GB))], &running, &machine(9, 4));
+    assert_eq!(all(&plan), ["GPU-1,GPU-3"]);
+    assert_eq!(why(&plan, 0), "needs 20.0 GB of the memory of each of 3 GPUs, and 2 have so much left");
+    // Of a divided GPU one process sees one instance at most. Nobody waits behind such a job.
+    let mut divided = machine(9, 2);
+    divided.gpus[1].uuid = "MIG-a".into();
+    let plan = planned(&[wants(1, 2, None), wants(2, 1, None)], &[], &divided);
+    assert_eq!(all(&plan), ["GPU-0"]);
+    let right = "needs 2 GPUs, and it could have 1, since GPU 1 (NVIDIA A10) is no whole GPU";
+    assert!(why(&plan, 0).starts_with(right), "{}", why(&plan, 0));
+    let plan = planned(&[wants(1, 3, None)], &[], &machine(9, 2));
+    assert_eq!(why(&plan, 0), "needs 3 GPUs, and there are 2 now");
+}
+
+#[test]
 fn jobs_without_a_gpu_pass_one_that_waits_for_one_unless_they_could_delay_it() {
     let gpu = Some(LeasedGpu { visible: "GPU-0".into(), index: 0, memory_bytes: None });
-    let running = [held(9, 0, Lease { device: LeasedDevice::Cuda, cpu_threads: 1, gpu })];
+    let running = [held(9, 0, Lease { device: LeasedDevice::Cuda, cpu_threads: 1, gpus: gpu.into_iter().collect() })];
     let ids = |plan: &Plan| plan.start.iter().map(|(id, _)| id.clone()).collect::<Vec<_>>();
     let cpu = |number| request(number, 1, false);
     // Of the 3 free slots the second job needs 2 beyond the one that comes back with the GPU.
@@ -171,7 +209,7 @@ fn jobs_without_a_gpu_pass_one_that_waits_for_one_unless_they_could_delay_it() {
 fn model(queue: &[Request], running: &[Held], slots: u32, gpus: usize) -> Vec<JobId> {
     let mut slots = slots - running.iter().map(|held| held.lease.cpu_threads).sum::<u32>();
     let mut on_gpus: Vec<u32> =
-        running.iter().filter(|held| held.lease.gpu.is_some()).map(|held| held.lease.cpu_threads).collect();
+        running.iter().filter(|held| held.lease.gpu().is_some()).map(|held| held.lease.cpu_threads).collect();
     let mut wait_for_gpus = Vec::new();
     let mut started = Vec::new();
     for priority in (0..3).rev() {
@@ -235,7 +273,7 @@ fn owners_take_turns_and_each_keeps_the_order_of_its_jobs() {
 
 #[test]
 fn who_runs_more_waits_longer_and_a_higher_priority_comes_first_all_the_same() {
-    let lease = |cpu_threads| Lease { device: LeasedDevice::Cpu, cpu_threads, gpu: None };
+    let lease = |cpu_threads| Lease::of_cpu(cpu_threads);
     let running = [held(9, 0, lease(1))];
     let mut queue = of_owners("ab");
     let first = |queue: &[Request]| planned(queue, &running, &machine(2, 0)).start[0].0.clone();
@@ -305,7 +343,7 @@ proptest! {
                 running.push(Held { id: id.clone(), ..held(0, jobs[number(&id)].0, lease) });
             }
             prop_assert!(running.iter().map(|held| held.lease.cpu_threads).sum::<u32>() <= slots);
-            let mut given: Vec<_> = running.iter().filter_map(|held| held.lease.gpu.as_ref()).map(|gpu| &gpu.visible).collect();
+            let mut given: Vec<_> = running.iter().flat_map(|held| &held.lease.gpus).map(|gpu| &gpu.visible).collect();
             given.sort();
             prop_assert!(given.windows(2).all(|two| two[0] != two[1]), "a GPU was given twice: {given:?}");
             for held in &running {
@@ -316,7 +354,7 @@ proptest! {
 
     #[test]
     fn a_job_that_joins_the_line_waits_as_in_the_plan_with_it_and_changes_nothing_else(
-        jobs in prop::collection::vec((0..3i32, 1..5u32, prop::option::of(prop::option::of(1..30u64)), 0..3usize), 0..12),
+        jobs in prop::collection::vec((0..3i32, 1..5u32, prop::option::of((1..4u32, prop::option::of(1..30u64))), 0..3usize), 0..12),
         queued in 0..12usize,
         running in prop::collection::vec((0..3i32, 1..3u32, 0..3usize), 0..3),
         turns in prop::collection::vec(0..3usize, 0..4),
@@ -325,12 +363,14 @@ proptest! {
     ) {
         let machine = Machine { preempts, ..machine(6, gpus) };
         let owners: [Arc<str>; 3] = ["a".into(), "b".into(), "c".into()];
-        let lease = |cpu_threads| Lease { device: LeasedDevice::Cpu, cpu_threads, gpu: None };
+        let lease = |cpu_threads| Lease::of_cpu(cpu_threads);
         let running: Vec<Held> =
             (100..).zip(&running).map(|(number, &(priority, threads, owner))| {
                 Held { owner: owners[owner].clone(), ..held(number, priority, lease(threads)) }
             }).collect();
-        let wish = |gpu: Option<Option<u64>>| gpu.map(|memory| GpuWish { memory_bytes: memory.map(|memory| memory * GB) });
+        let wish = |gpu: Option<(u32, Option<u64>)>| {
+            gpu.map(|(count, memory)| GpuWish { count, memory_bytes: memory.map(|memory| memory * GB) })
+        };
         let of = |(number, &(priority, threads, gpu, owner)): (u32, &(_, _, _, usize))| {
             Request { owner: owners[owner].clone(), priority, gpu: wish(gpu), ..request(number, threads, false) }
         };
@@ -364,7 +404,7 @@ proptest! {
             Request { owner: owners[owner].clone(), priority, ..request(number, threads, gpu) }
         };
         let mut running: Vec<Held> = running.iter().map(|&(priority, cpu_threads, owner)| {
-            let lease = Lease { device: LeasedDevice::Cpu, cpu_threads, gpu: None };
+            let lease = Lease::of_cpu(cpu_threads);
             Held { owner: owners[owner].clone(), ..held(100, priority, lease) }
         }).collect();
         let mut queue: Vec<Request> = (0..).zip(&jobs).map(of).collect();
@@ -386,7 +426,7 @@ proptest! {
 
     #[test]
     fn nothing_is_given_twice_and_nobody_is_overtaken(
-        wants in prop::collection::vec((1..5u32, prop::option::of(prop::option::of(1..30u64))), 0..12),
+        wants in prop::collection::vec((1..5u32, prop::option::of((1..4u32, prop::option::of(1..30u64)))), 0..12),
         slots in 1..8u32,
         gpus in 1..4u32,
     ) {
@@ -394,7 +434,7 @@ proptest! {
             .iter()
             .enumerate()
             .map(|(number, &(cpu_threads, gpu))| {
-                let gpu = gpu.map(|memory| GpuWish { memory_bytes: memory.map(|memory| memory * GB) });
+                let gpu = gpu.map(|(count, memory)| GpuWish { count, memory_bytes: memory.map(|memory| memory * GB) });
                 Request { gpu, ..request(number as u32, cpu_threads, false) }
             })
             .collect();
@@ -403,16 +443,19 @@ proptest! {
         prop_assert!(plan.start.iter().map(|(_, lease)| lease.cpu_threads).sum::<u32>() <= slots);
         for gpu in 0..gpus {
             let uuid = format!("GPU-{gpu}");
-            let leases = plan.start.iter().filter_map(|(_, lease)| lease.gpu.as_ref());
+            let leases = plan.start.iter().flat_map(|(_, lease)| &lease.gpus);
             let on_it: Vec<_> = leases.filter(|leased| leased.visible == uuid).collect();
             let alone = on_it.iter().filter(|leased| leased.memory_bytes.is_none()).count();
             prop_assert!(alone == 0 || on_it.len() == 1);
+            let of_one = |lease: &Lease| lease.gpus.iter().filter(|leased| leased.visible == uuid).count();
+            prop_assert!(plan.start.iter().all(|(_, lease)| of_one(lease) <= 1));
             prop_assert!(on_it.iter().filter_map(|leased| leased.memory_bytes).sum::<u64>() <= 24 * GB);
         }
         // Behind the first job that waits for others nobody starts who needs what it waits for;
         // a wish that no GPU can grant holds back nobody.
         let is_hopeless = |request: &Request| {
-            request.gpu.is_some_and(|wish| wish.memory_bytes.is_some_and(|bytes| bytes > 24 * GB))
+            let is_too_much = |wish: GpuWish| wish.count > gpus || wish.memory_bytes.is_some_and(|bytes| bytes > 24 * GB);
+            request.gpu.is_some_and(is_too_much)
         };
         let waits = |request: &&Request| plan.wait.iter().any(|(id, _)| *id == request.id);
         let first = queue.iter().position(|request| waits(&request) && !is_hopeless(request)).unwrap_or(queue.len());
@@ -433,7 +476,7 @@ proptest! {
         let machine = machine(slots, on_gpus.len() as u32);
         let running: Vec<Held> = (0..).zip(&on_gpus).map(|(index, &cpu_threads)| {
             let gpu = Some(LeasedGpu { visible: format!("GPU-{index}"), index, memory_bytes: None });
-            held(100 + index, 0, Lease { device: LeasedDevice::Cuda, cpu_threads, gpu })
+            held(100 + index, 0, Lease { device: LeasedDevice::Cuda, cpu_threads, gpus: gpu.into_iter().collect() })
         }).collect();
         let queue: Vec<Request> =
             (0..).zip(&jobs).map(|(number, &(cpu_threads, gpu))| request(number, cpu_threads, gpu)).collect();

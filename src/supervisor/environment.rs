@@ -8,7 +8,7 @@ use crate::journal::JobFolder;
 
 // The last one means something in debug builds only: see `fault`.
 const NAMES: [&str; 6] = ["PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "TZ", "TORCHD_FAULT"];
-const PREFIXES: [&str; 5] = ["CUDA_", "NVIDIA_", "OMP_", "GOMP_", "MKL_"];
+const PREFIXES: [&str; 6] = ["CUDA_", "NVIDIA_", "NCCL_", "OMP_", "GOMP_", "MKL_"];
 
 /// Prefixes of the variables by which a Python interpreter finds its packages.
 const PYTHON_PREFIXES: [&str; 3] = ["PYTHON", "PYENV_", "VIRTUAL_ENV"];
@@ -69,13 +69,20 @@ pub(super) fn of_host(
 /// Further variables of a runner with a GPU: the GPU that CUDA shows it, and the folders of
 /// compiled kernels of CUDA and PyTorch. Jobs do not share these folders, so that no job can give
 /// another its kernels.
-pub(super) fn of_gpu(visible: String, folder: &JobFolder) -> [(&'static str, OsString); 3] {
+pub(super) fn of_gpu(visible: &str, folder: &JobFolder) -> [(&'static str, OsString); 3] {
     let kernels = folder.kernels().into_os_string();
     [
         ("CUDA_VISIBLE_DEVICES", visible.into()),
         ("CUDA_CACHE_PATH", kernels.clone()),
         ("PYTORCH_KERNEL_CACHE_PATH", kernels),
     ]
+}
+
+/// Further variables of several ranks with a GPU each, where ours do not have them: NCCL meets on
+/// loopback, and makes all connections at once, since a runner may make none later.
+pub(super) fn of_gpu_ranks() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let wanted = [("NCCL_SOCKET_IFNAME", "lo"), ("NCCL_RUNTIME_CONNECT", "0")];
+    wanted.into_iter().filter(|(name, _)| std::env::var_os(name).is_none())
 }
 
 #[cfg(test)]
@@ -117,7 +124,7 @@ mod tests {
 
     #[test]
     fn kernels_are_compiled_into_the_jobs_own_folder() {
-        let seen = of_gpu("GPU-1".into(), &JobFolder::new("/state/jobs/1".into()));
+        let seen = of_gpu("GPU-1", &JobFolder::new("/state/jobs/1".into()));
         let kernels = OsString::from("/state/jobs/1/kernels");
         assert!(seen.contains(&("CUDA_CACHE_PATH", kernels.clone())), "{seen:?}");
         assert!(seen.contains(&("PYTORCH_KERNEL_CACHE_PATH", kernels)), "{seen:?}");

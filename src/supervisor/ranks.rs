@@ -6,13 +6,13 @@ use tokio::task::JoinSet;
 
 use super::runner::{Charge, Origin};
 use super::stopping::Stop;
-use super::{RunnerNews, Supervisor};
+use super::{RunnerEvent, RunnerNews, Supervisor};
 use crate::job::end::Exit;
 use crate::proto::v1::JobEndReason;
 
 impl Supervisor {
     /// Looks after all ranks of a job until their end: once one has ended before its time, the
-    /// others are asked to. `charge` is that of the first, of which alone is told.
+    /// others are asked to. `charge` is that of the first: of the others only the start is told.
     pub(super) async fn see_ranks_through(
         &self,
         charge: Charge,
@@ -21,8 +21,7 @@ impl Supervisor {
         stop: watch::Sender<Stop>,
     ) -> RunnerNews {
         let id = charge.id.clone();
-        // Nobody listens to it.
-        let quiet = Self { settings: self.settings.clone(), events: mpsc::channel(1).0 };
+        let quiet = Self { settings: self.settings.clone(), events: starts_of_others(self.events.clone()) };
         let mut ranks = JoinSet::new();
         for rank in 0..count {
             let (this, charge) = match rank {
@@ -58,6 +57,20 @@ impl Supervisor {
             rank: 0,
         })
     }
+}
+
+/// Hands on which process groups there are, and nothing else, until all senders are gone.
+fn starts_of_others(to: mpsc::Sender<RunnerEvent>) -> mpsc::Sender<RunnerEvent> {
+    let (told, mut heard) = mpsc::channel::<RunnerEvent>(1);
+    tokio::spawn(async move {
+        while let Some(event) = heard.recv().await {
+            if matches!(event.what, RunnerNews::Spawned { .. }) {
+                // Nobody listens after the end of the manager.
+                let _ = to.send(event).await;
+            }
+        }
+    });
+    told
 }
 
 /// How a rank has failed, in words; None where it has ended as it should.

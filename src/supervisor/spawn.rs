@@ -28,8 +28,8 @@ pub enum RunnerKind {
 pub struct Start {
     /// The program.
     pub kind: RunnerKind,
-    /// The GPU that CUDA shows it, if any.
-    pub visible: Option<String>,
+    /// The GPUs that CUDA shows, if any: of several ranks each sees its own.
+    pub visible: Vec<String>,
     /// The memory that it may take, in bytes; None for no limit.
     pub memory_bytes: Option<u64>,
     /// How many ranks its job has.
@@ -41,7 +41,8 @@ impl Supervisor {
     pub(super) fn spawn(&self, charge: &Charge, start: Start) -> Result<Child, Fault> {
         let Charge { id, folder, attempt, rank, .. } = charge;
         let rank = *rank;
-        let Start { kind, visible, memory_bytes, .. } = start;
+        let Start { kind, visible, memory_bytes, ranks } = start;
+        let gpu = visible.get(rank as usize).filter(|_| kind == RunnerKind::Runner);
         let settings = &self.settings;
         let what = format!("{} cannot be started", settings.shim.display());
         let search = self.libtorch();
@@ -101,10 +102,9 @@ impl Supervisor {
                 RunnerKind::Runner => environment::of_runner(std::env::vars_os(), search.folder()),
                 RunnerKind::Host => environment::of_host(std::env::vars_os(), &settings.program_environment),
             })
-            .envs(visible.filter(|_| kind == RunnerKind::Runner).into_iter().flat_map(|visible| {
-                // A host takes the GPU from its order, and a program brings its own libraries.
-                environment::of_gpu(visible, folder)
-            }))
+            // A host takes the GPUs from its order, and a program brings its own libraries.
+            .envs(gpu.into_iter().flat_map(|gpu| environment::of_gpu(gpu, folder)))
+            .envs((gpu.is_some() && ranks > 1).then(environment::of_gpu_ranks).into_iter().flatten())
             .current_dir(folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

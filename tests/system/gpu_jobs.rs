@@ -12,6 +12,7 @@ use torchd::proto::v1::{self, GpuEventKind, GpuHealthState, JobEndReason, JobSta
 use super::daemon::{Daemon, Setup, wait_for};
 use super::gpus::{client, watch_until};
 use super::nvml::{FakeGpus, gpus, uuid};
+use super::resume::Outcome;
 use super::spec;
 
 /// A daemon on these GPUs whose runner says that CUDA can use `devices` of them. The variables of
@@ -178,6 +179,83 @@ async fn processes_are_those_of_the_job_whose_runner_they_belong_to() {
     assert!(!process.left_behind);
     let count = gpu_client.list_gpus(v1::ListGpusRequest::default()).await.unwrap().into_inner().gpus[0].process_count;
     assert_eq!(count.unwrap().foreign, 0);
+}
+
+/// On so many GPUs.
+fn on_gpus(mut spec: v1::JobSpec, count: u32) -> v1::JobSpec {
+    spec.resources = Some(v1::Resources { gpu_count: Some(count), cpu_threads: Some(1), ..Default::default() });
+    spec
+}
+
+#[tokio::test]
+async fn a_model_on_two_gpus_has_a_rank_on_each_and_a_program_sees_both() {
+    if !super::tools::has_ranks() {
+        return;
+    }
+    let fake = FakeGpus::new(&gpus(3));
+    let daemon = setup(&fake, 3).set("jobs.cpu_slots", "9").set("programs.enabled", "true");
+    let daemon = daemon.set("programs.allowed", "/usr/bin:/bin").start();
+    let job = daemon.create(on_gpus(spec::endless(), 2)).await;
+    let resources = job.spec.as_ref().unwrap().resources.unwrap();
+    assert_eq!((resources.gpu_count, resources.ranks), (Some(2), Some(2)));
+    daemon.watch_until(&job.name, |job| job.state() == JobState::Running).await;
+    let of_second = daemon.job_folder(&job.name).join("ranks/1");
+    let seen = fs::read_to_string(of_second.join("visible")).unwrap();
+    assert_eq!((visible(&daemon, &job), seen), (uuid(0), uuid(1)));
+    let holds = |answer: &v1::WatchGpusResponse| answer.gpus.iter().map(|gpu| gpu.jobs.len()).collect::<Vec<_>>();
+    watch_until(&daemon, "the leases", |answer| holds(answer) == [1, 1, 0]).await;
+    let more = daemon.create(on_gpus(spec::short(), 2)).await;
+    waits_because(&daemon, &more, "needs 2 GPUs, and 1 of 3 are free").await;
+    // A process of the second rank is no stranger.
+    let pid = super::ranks::process(&daemon, &job.name, 1);
+    fake.tell(&(gpus(3) + &format!("process 1 {pid} 3000000000\n")));
+    let mut gpu_client = client(&daemon).await;
+    let process = loop {
+        let answer = gpu_client.list_gpu_processes(v1::ListGpuProcessesRequest::default()).await.unwrap().into_inner();
+        if let Some(process) = answer.processes.first() {
+            break process.clone();
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    };
+    assert_eq!(process.job, job.name);
+    // The GPU of the second rank fails, and with it the job.
+    fake.tell(&(gpus(3) + "event 1 1 8 79\n"));
+    let end = daemon.watch_to_end(&job.name).await.end.unwrap();
+    assert_eq!(end.reason(), JobEndReason::GpuLost, "{end:?}");
+    assert!(end.message.contains("GPU 1 (NVIDIA H100 80GB HBM3): Xid 79"), "{}", end.message);
+    assert_eq!(daemon.watch_to_end(&more.name).await.state(), JobState::Succeeded);
+    assert_eq!(visible(&daemon, &more), uuid(0));
+    let program = super::programs::shell("printf %s $CUDA_VISIBLE_DEVICES >$TORCHD_PROGRAM_DIR/seen");
+    let program = daemon.create(on_gpus(program, 2)).await;
+    assert_eq!(daemon.watch_to_end(&program.name).await.state(), JobState::Succeeded);
+    let seen = fs::read_to_string(daemon.job_folder(&program.name).join("program/seen")).unwrap();
+    assert_eq!(seen, format!("{},{}", uuid(0), uuid(2)));
+}
+
+#[tokio::test]
+async fn the_numbers_of_two_gpus_are_those_of_one_and_what_cannot_be_is_refused() {
+    if !super::tools::has_ranks() {
+        return;
+    }
+    let fake = FakeGpus::new(&gpus(2));
+    let daemon = setup(&fake, 2).set("jobs.cpu_slots", "9").start();
+    watch_until(&daemon, "the GPUs", |answer| answer.gpus.len() == 2).await;
+    let of = |count| on_gpus(super::ranks::job(1), count);
+    let one = daemon.create(of(1)).await;
+    let right = Outcome::of(&daemon, &daemon.watch_to_end(&one.name).await).await;
+    let two = daemon.create(of(2)).await;
+    let two = daemon.watch_to_end(&two.name).await;
+    right.assert_same(&Outcome::of(&daemon, &two).await);
+    for (count, field, words) in [
+        (4, "spec.resources.gpu_count", "is 4; this machine has 2 for jobs"),
+        (3, "spec.resources.gpu_count", "is 3, which does not divide training.shards, 4"),
+        (65, "spec.resources.gpu_count", "is 65; at most 64 is right"),
+    ] {
+        let request = v1::CreateJobRequest { spec: Some(of(count)), ..Default::default() };
+        let status = daemon.jobs().await.create_job(request).await.unwrap_err();
+        let violation = &status.get_details_bad_request().unwrap().field_violations[0];
+        assert_eq!((violation.field.as_str(), violation.description.as_str()), (field, words));
+    }
 }
 
 #[tokio::test]

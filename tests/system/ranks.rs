@@ -56,7 +56,7 @@ async fn resumed(daemon: &Daemon, name: &str, ranks: u32) -> v1::Job {
 }
 
 /// The process of a rank.
-fn process(daemon: &Daemon, name: &str, rank: u32) -> i32 {
+pub(crate) fn process(daemon: &Daemon, name: &str, rank: u32) -> i32 {
     match rank {
         0 => daemon.signed(name, "lock"),
         _ => daemon.signed(name, &format!("ranks/{rank}/lock")),

@@ -42,7 +42,7 @@ pub(crate) fn endless() -> v1::JobSpec {
 
 /// Whether a scalar tells of time or of the machine, and not of what was computed.
 pub(crate) fn is_of_the_machine(tag: &str) -> bool {
-    ["data/", "process/", "throughput/"].iter().any(|group| tag.starts_with(group))
+    ["data/", "gpu/", "process/", "throughput/"].iter().any(|group| tag.starts_with(group))
 }
 
 pub(crate) fn threads(cpu_threads: u32) -> v1::Resources {

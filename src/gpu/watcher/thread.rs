@@ -166,7 +166,7 @@ impl Thread {
     fn look_for_memory_left_behind(&mut self, processes: &[Seen]) {
         let now = SystemTime::now();
         let has_processes = |holder: &Holder| {
-            processes.iter().any(|process| process.group.is_some() && process.group == holder.process_group)
+            processes.iter().any(|process| process.group.is_some_and(|group| holder.process_groups.contains(&group)))
         };
         self.shared.holders.send_if_modified(|holders| {
             let is_gone = |holder: &Holder| holder.ended.is_some_and(|at| at < now) && !has_processes(holder);
@@ -183,7 +183,8 @@ impl Thread {
                 continue;
             }
             for Seen { told, group } in processes {
-                if *group != holder.process_group || !self.left.insert((told.gpu.clone(), told.pid)) {
+                let is_theirs = group.is_some_and(|group| holder.process_groups.contains(&group));
+                if !is_theirs || !self.left.insert((told.gpu.clone(), told.pid)) {
                     continue;
                 }
                 let bytes = told.used_memory_bytes.unwrap_or(0);
@@ -314,14 +315,14 @@ mod tests {
             return skips::tell(skips::Skip::CannotRun, "the numbers of processes are not those of the machine");
         }
         let watcher = Watcher::start(Box::new(OneGpu), WatcherSettings { interval: Duration::from_millis(1) }).unwrap();
-        let holder = |job: &str, process_group| Holder {
+        let holder = |job: &str, process_groups| Holder {
             job: job.into(),
             gpus: vec!["GPU-a".into()],
-            process_group,
+            process_groups,
             ended: Some(SystemTime::now() - 2 * MEMORY_COMES_BACK),
         };
-        let ours = u32::try_from(nix::unistd::getpgrp().as_raw()).ok();
-        watcher.hold(vec![holder("jobs/leaks", ours), holder("jobs/clean", Some(u32::MAX))]);
+        let ours = u32::try_from(nix::unistd::getpgrp().as_raw()).into_iter().collect();
+        watcher.hold(vec![holder("jobs/leaks", ours), holder("jobs/clean", vec![u32::MAX])]);
         let mut samples = 0;
         let mut last = watcher.latest().taken;
         while samples < 5 || watcher.events().list("", None, 9).is_empty() {
@@ -359,7 +360,7 @@ mod tests {
         let holder = |number: usize| Holder {
             job: format!("jobs/{number}"),
             gpus: vec!["GPU-a".into()],
-            process_group: Some(number as u32 + 1),
+            process_groups: vec![number as u32 + 1],
             ended: None,
         };
         // One after the other has the GPU.

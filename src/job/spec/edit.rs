@@ -129,6 +129,11 @@ impl Spec {
             wrong.add("resources.ranks", what);
             return Err(wrong);
         }
+        if edited.resources.gpus().is_some() != self.resources.gpus().is_some() {
+            let what = "may not change between 0 and more: the numbers of the job depend on where it computes";
+            wrong.add("resources.gpu_count", what);
+            return Err(wrong);
+        }
         // A model that is read from files knows them already.
         if let (Work::Model(edited), Some(work)) = (&mut edited.work, self.model()) {
             edited.model = work.model.clone();

@@ -112,12 +112,15 @@ impl Resources {
             }
         };
         match (message.gpu_count, device) {
-            (Some(count @ 2..), _) => fields.wrong(
-                "gpu_count",
-                format!("is {count}; this version gives a job one GPU at most; several ranks compute on the CPU"),
-            ),
-            (Some(0), Device::Cuda) => fields.wrong("gpu_count", "is 0 while resources.device is cuda; 1 is needed"),
-            (Some(1), Device::Cpu) => fields.wrong("gpu_count", "is 1 while resources.device is cpu; 0 is needed"),
+            (Some(0), Device::Cuda) => {
+                fields.wrong("gpu_count", "is 0 while resources.device is cuda; at least 1 is needed")
+            }
+            (Some(count @ 1..), Device::Cpu) => {
+                fields.wrong("gpu_count", format!("is {count} while resources.device is cpu; 0 is needed"));
+            }
+            (Some(count), _) if count > MOST_RANKS => {
+                fields.wrong("gpu_count", format!("is {count}; at most {MOST_RANKS} is right"));
+            }
             _ => {}
         }
         fields.at_least_one("cpu_threads", message.cpu_threads, 1);
@@ -146,7 +149,9 @@ impl Resources {
         if thread_wait.is_some() && !is_model {
             fields.wrong("thread_wait", "is set, and a program has threads of its own: its environment decides");
         }
-        let ranks = message.ranks;
+        let gpus = message.gpu_count.unwrap_or(u32::from(device == Device::Cuda));
+        // A model has a rank on each of its GPUs.
+        let ranks = message.ranks.or((is_model && gpus > 1).then_some(gpus));
         match ranks {
             Some(count) if count == 0 || count > MOST_RANKS => {
                 fields.wrong("ranks", format!("is {count}; 1 to {MOST_RANKS} is right"))
@@ -154,8 +159,9 @@ impl Resources {
             Some(count @ 2..) if !is_model => {
                 fields.wrong("ranks", format!("is {count}, and a program starts its processes itself"));
             }
-            Some(count @ 2..) if device == Device::Cuda || message.gpu_count.is_some_and(|gpus| gpus > 0) => {
-                fields.wrong("ranks", format!("is {count}, and ranks compute on the CPU: device = cpu is needed"));
+            Some(count) if is_model && gpus > 0 && count != gpus => {
+                let why = format!("the job has {gpus} of resources.gpu_count, on each of which a rank computes");
+                fields.wrong("ranks", format!("is {count}, and {why}; leave it out, or make both the same"));
             }
             _ => {}
         }
@@ -164,7 +170,12 @@ impl Resources {
     }
 
     /// Fields of the section that may change while a job is paused.
-    pub(super) const EDITABLE: [&str; 1] = ["ranks"];
+    pub(super) const EDITABLE: [&str; 2] = ["ranks", "gpu_count"];
+
+    /// The GPUs that it needs; None for none.
+    pub fn gpus(&self) -> Option<u32> {
+        self.gpu_count.filter(|count| *count > 0)
+    }
 
     /// How many processes train it.
     pub fn rank_count(&self) -> u32 {
@@ -200,11 +211,31 @@ impl Resources {
 mod tests {
     use super::*;
 
-    #[test]
-    fn two_gpus_are_refused() {
+    /// The section as a model or a program has it, and what is wrong with it.
+    fn read(message: v1::Resources, is_model: bool) -> (Resources, String) {
         let mut wrong = Violations::default();
-        Resources::read(Some(&v1::Resources { gpu_count: Some(2), ..v1::Resources::default() }), true, &mut wrong);
-        assert!(wrong.to_string().contains("resources.gpu_count: is 2"), "{wrong}");
+        (Resources::read(Some(&message), is_model, &mut wrong), wrong.to_string())
+    }
+
+    #[test]
+    fn a_model_has_a_rank_on_each_gpu_and_a_program_has_all_of_them() {
+        let of = |gpus, ranks| v1::Resources { gpu_count: Some(gpus), ranks, ..v1::Resources::default() };
+        for (gpus, ranks, is_model, right) in
+            [(2, None, true, 2), (1, None, true, 1), (2, Some(2), true, 2), (8, None, false, 1)]
+        {
+            let (read, wrong) = read(of(gpus, ranks), is_model);
+            assert_eq!((read.rank_count(), read.gpus(), wrong.as_str()), (right, Some(gpus), ""));
+        }
+        for (gpus, ranks, device, field) in [
+            (2, Some(3), v1::Device::Cuda, "resources.ranks: is 3"),
+            (1, Some(2), v1::Device::Auto, "resources.ranks: is 2"),
+            (65, None, v1::Device::Auto, "resources.gpu_count: is 65; at most 64"),
+            (2, None, v1::Device::Cpu, "resources.gpu_count: is 2 while resources.device is cpu"),
+            (0, None, v1::Device::Cuda, "resources.gpu_count: is 0 while resources.device is cuda"),
+        ] {
+            let (_, wrong) = read(v1::Resources { device: device.into(), ..of(gpus, ranks) }, true);
+            assert!(wrong.contains(field), "{wrong}");
+        }
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The library by which ranks exchange tensors, `libtdranks.so`. `ranks.h` documents its functions.
+//! The libraries by which ranks exchange tensors, `libtdranks.so` and, on GPUs, `libtdnccl.so`.
+//! `ranks.h` documents their functions.
 
 use std::ffi::{CString, c_char, c_int, c_longlong, c_void};
 use std::path::Path;
@@ -6,12 +7,14 @@ use std::ptr::NonNull;
 use std::time::Duration;
 
 use libloading::os::unix;
-use tch::Tensor;
+use tch::{Device, Tensor};
 use torchd::job::order::Meeting;
 
 use crate::library::{Wanted, told};
 
-const WANTED: Wanted = Wanted { file: "libtdranks.so", target: "ranks", built_for: "torchd_ranks_built_for\0" };
+/// For ranks on the CPU, and for those on GPUs.
+const CPU: Wanted = Wanted { file: "libtdranks.so", target: "ranks", built_for: "torchd_ranks_built_for\0" };
+const CUDA: Wanted = Wanted { file: "libtdnccl.so", target: "ranks-nccl", ..CPU };
 
 /// A rank among the others; only ever behind a pointer.
 #[repr(C)]
@@ -58,16 +61,22 @@ pub(super) struct Group {
     joined: NonNull<Joined>,
 }
 
-/// Whether the library is there and fits.
+/// Whether the library for ranks on such a device is there and fits.
 ///
 /// # Errors
 /// Why it cannot be used, in words.
-pub(crate) fn probe() -> Result<(), String> {
-    // SAFETY: the signatures are those of `ranks.h`, and it is never closed.
-    WANTED.open(|library| unsafe { Functions::of(library) }).map(drop)
+pub(crate) fn probe(device: Device) -> Result<(), String> {
+    Functions::open(device).map(drop)
 }
 
 impl Functions {
+    /// Those of the library for ranks on such a device.
+    fn open(device: Device) -> Result<Self, String> {
+        let wanted = if device.is_cuda() { CUDA } else { CPU };
+        // SAFETY: the signatures are those of `ranks.h`, and it is never closed.
+        wanted.open(|library| unsafe { Self::of(library) })
+    }
+
     /// The functions of the library.
     ///
     /// # Safety
@@ -88,19 +97,19 @@ impl Functions {
 }
 
 impl Group {
-    /// Joins the ranks of an attempt.
+    /// Joins the ranks of an attempt as one of so many, whose tensors are on the CPU or on the
+    /// device.
     ///
     /// # Errors
     /// Why that cannot be, in words.
     pub(super) fn join(
         store: &Store<'_>,
-        rank: u32,
-        count: u32,
+        device: Device,
+        (rank, count): (u32, u32),
         join: Duration,
         timeout: Duration,
     ) -> Result<Self, String> {
-        // SAFETY: the signatures are those of `ranks.h`, and it is never closed.
-        let functions = WANTED.open(|library| unsafe { Functions::of(library) })?;
+        let functions = Functions::open(device)?;
         let text = |bytes: &[u8]| CString::new(bytes).map_err(|error| error.to_string());
         let milliseconds = |time: Duration| c_longlong::try_from(time.as_millis()).unwrap_or(c_longlong::MAX);
         let number = |of: u32| c_int::try_from(of).unwrap_or(c_int::MAX);

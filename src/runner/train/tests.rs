@@ -5,7 +5,7 @@ use std::path::Path;
 use tch::{Kind, Tensor};
 use torchd::dataset::{Files, idx};
 use torchd::job::DataInputs;
-use torchd::job::order::{Lease, LeasedDevice, Order, ProgramLimits};
+use torchd::job::order::{Lease, Order, ProgramLimits};
 use torchd::job::spec::{self, ModelWork};
 use torchd::journal::{JobLock, JournalWriter, checkpoints};
 use torchd::proto::v1;
@@ -67,7 +67,7 @@ pub(super) fn order(train: Files, validation: Option<Files>) -> Order {
         attempt: 1,
         rank: None,
         meeting: None,
-        lease: Lease { device: LeasedDevice::Cpu, cpu_threads: 1, gpu: None },
+        lease: Lease::of_cpu(1),
         inputs: DataInputs { train, validation, outline: None, memory_bytes: None }.into(),
         nvml_library: None,
         max_event_bytes: u64::MAX,
