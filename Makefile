@@ -17,6 +17,7 @@
 # make fuzz          feeds what reads bytes from outside with a million mangled inputs each; INPUTS=1000 for fewer
 # make cuda-graphs   builds the library by which the runner captures steps as CUDA graphs; needs g++, neither nvcc nor a GPU
 # make ranks         builds the library by which several ranks train one job, beside the programs; INTO=target/debug for those; needs g++ and libgloo-dev
+# make ranks-nccl    the same for ranks on GPUs; fetches headers of CUDA and NCCL (200 MB, once), needs neither nvcc nor a GPU
 # make libtorch      fetches libtorch, which the other targets do by themselves
 # make pytorch       fetches PyTorch (2 GB, 3.5 GB on disk), which test-pytorch does by itself; or PYTORCH=/path/to/python that has it
 
@@ -24,7 +25,7 @@ machete_version := 0.9.2
 machete_root := target/tools/cargo-machete-$(machete_version)
 machete := $(machete_root)/bin/cargo-machete
 
-.PHONY: demo test test-pytorch test-python test-engines test-wheel wheel chaos lint bench bench-pytorch bench-gpu gpu-bundle fuzz cuda-graphs ranks libtorch pytorch prerequisites bench-service bench-check
+.PHONY: demo test test-pytorch test-python test-engines test-wheel wheel chaos lint bench bench-pytorch bench-gpu gpu-bundle fuzz cuda-graphs ranks ranks-nccl libtorch pytorch prerequisites bench-service bench-check
 
 demo: libtorch
 	cargo build --release --locked
@@ -108,6 +109,9 @@ cuda-graphs: libtorch
 
 ranks: libtorch
 	@scripts/ranks --into $(or $(INTO),target/release)
+
+ranks-nccl: libtorch
+	@scripts/ranks --nccl --into $(or $(INTO),target/release)
 
 libtorch: prerequisites
 	@scripts/libtorch

@@ -25,7 +25,7 @@ const ASK_EVERY: Duration = Duration::from_millis(500);
 /// The flags that set fields which torchd may refuse.
 const FLAGS: [Flag; 12] = [
     Flag("--gpus", "resources.device", "; --gpus 0 runs the program on the CPU"),
-    Flag("--gpus", "resources.gpu_count", "; --gpus 0 or 1 is right"),
+    Flag("--gpus", "resources.gpu_count", "; --gpus N gives it N GPUs, --gpus 0 none"),
     Flag("--cpus", "resources.cpu_threads", ""),
     Flag("--name", "display_name", ""),
     Flag("--priority", "priority", ""),

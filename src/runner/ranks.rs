@@ -221,8 +221,11 @@ impl Ranks {
     fn all_rows(&self, own: &Tensor, shapes: &[Shape]) -> Result<Tensor> {
         let (nodes, size) = own.size2()?;
         let (ranks, most) = (i64::from(self.count), shapes.iter().map(Vec::len).max().unwrap_or_default() as i64);
-        let padded = own.f_new_zeros([most, size], (own.kind(), own.device()))?;
-        padded.f_narrow(0, 0, nodes)?.f_copy_(own)?;
+        let mut padded = own.shallow_clone();
+        if nodes < most {
+            padded = own.f_new_zeros([most, size], (own.kind(), own.device()))?;
+            padded.f_narrow(0, 0, nodes)?.f_copy_(own)?;
+        }
         Ok(self.gathered(&padded.f_view([-1])?)?.f_view([ranks, most, size])?)
     }
 
@@ -279,7 +282,11 @@ fn shape(shards: Range<u32>, is_held: &impl Fn(u64) -> bool) -> Result<Shape> {
 fn rows<T>(nodes: &[Node<T>], size: i64, to: (Kind, Device), of: impl Fn(&T) -> Result<Tensor>) -> Result<Tensor> {
     let none = || Ok(Tensor::f_zeros([size], to)?);
     let rows = nodes.iter().map(|node| node.sum.as_ref().map_or_else(none, &of));
-    Ok(Tensor::f_stack(&rows.collect::<Result<Vec<_>>>()?, 0)?)
+    Ok(match &rows.collect::<Result<Vec<_>>>()?[..] {
+        // No copy of a large one.
+        [only] => only.f_unsqueeze(0)?,
+        rows => Tensor::f_stack(rows, 0)?,
+    })
 }
 
 /// The sum over the nodes of all ranks: `row` gives the vector of a node of a rank.

@@ -149,8 +149,10 @@ impl Resources {
         if thread_wait.is_some() && !is_model {
             fields.wrong("thread_wait", "is set, and a program has threads of its own: its environment decides");
         }
-        let gpus = message.gpu_count.unwrap_or(u32::from(device == Device::Cuda));
-        // A model has a rank on each of its GPUs.
+        // A model has a rank on each of its GPUs: one number tells both.
+        let of_ranks = message.ranks.filter(|ranks| is_model && device == Device::Cuda && *ranks > 1);
+        let gpu_count = message.gpu_count.or(of_ranks);
+        let gpus = gpu_count.unwrap_or(u32::from(device == Device::Cuda));
         let ranks = message.ranks.or((is_model && gpus > 1).then_some(gpus));
         match ranks {
             Some(count) if count == 0 || count > MOST_RANKS => {
@@ -165,7 +167,7 @@ impl Resources {
             }
             _ => {}
         }
-        let v1::Resources { gpu_count, cpu_threads, gpu_memory_bytes, memory_limit_bytes, .. } = message;
+        let v1::Resources { cpu_threads, gpu_memory_bytes, memory_limit_bytes, .. } = message;
         Self { device, gpu_count, cpu_threads, gpu_memory_bytes, memory_limit_bytes, thread_wait, ranks }
     }
 
@@ -226,6 +228,8 @@ mod tests {
             let (read, wrong) = read(of(gpus, ranks), is_model);
             assert_eq!((read.rank_count(), read.gpus(), wrong.as_str()), (right, Some(gpus), ""));
         }
+        let by_ranks = v1::Resources { gpu_count: None, device: v1::Device::Cuda.into(), ..of(0, Some(4)) };
+        assert_eq!(read(by_ranks, true).0.gpus(), Some(4));
         for (gpus, ranks, device, field) in [
             (2, Some(3), v1::Device::Cuda, "resources.ranks: is 3"),
             (1, Some(2), v1::Device::Auto, "resources.ranks: is 2"),
