@@ -5,7 +5,7 @@ use nix::sys::signal::Signal;
 use torchd::dataset::draw::mix;
 use torchd::proto::v1;
 
-use super::daemon::{Daemon, Setup, is_gone};
+use super::daemon::{Daemon, Setup, is_gone, wait_for};
 use super::resume::{Outcome, retried};
 use super::survival::signal;
 use super::{memory, spec, tools};
@@ -196,6 +196,31 @@ async fn a_rank_that_hangs_is_a_stall_of_the_job() {
     assert_eq!(end.reason(), v1::JobEndReason::Stalled, "{}", end.message);
     assert!(ranks.iter().all(|rank| is_gone(*rank)));
     assert_eq!(daemon.watch_to_end(&job.name).await.end.unwrap().reason(), v1::JobEndReason::Finished);
+}
+
+#[tokio::test]
+async fn a_rank_that_hangs_after_the_last_step_keeps_no_job_from_its_end() {
+    if !tools::has_ranks() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let hold = folder.path().join("hold");
+    std::fs::write(&hold, "").unwrap();
+    let setup = Setup::new().set("jobs.cpu_slots", "4").set("runner.stop_grace", "1s");
+    let daemon = setup.env("TORCHD_FAULT", format!("trained@{}", hold.display())).start();
+    let job = daemon.create(job(2)).await;
+    // Ranks compare their states before it is written, and need each other for nothing after that.
+    let last = daemon.job_folder(&job.name).join("checkpoints/step-68");
+    wait_for("the last checkpoint", || last.exists().then_some(()));
+    let ranks = [0, 1].map(|rank| process(&daemon, &job.name, rank));
+    signal(ranks[1], Signal::SIGSTOP);
+    std::fs::remove_file(&hold).unwrap();
+    let ended = daemon.watch_to_end(&job.name).await;
+    let end = ended.end.unwrap();
+    assert_eq!((end.reason(), ended.attempt), (v1::JobEndReason::Finished, 1), "{}", end.message);
+    assert!(ranks.iter().all(|rank| is_gone(*rank)));
+    let log = std::fs::read_to_string(daemon.job_folder(&job.name).join("ranks/1/runner.log")).unwrap();
+    assert!(!log.contains("the runner has ended exit=Code(0)"), "it was stopped too late: {log}");
 }
 
 #[tokio::test]
