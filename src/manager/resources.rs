@@ -11,8 +11,13 @@ pub(super) fn owner_of_memory(resources: Resources, settings: &ManagerSettings) 
         (Some(limit), _) => {
             format!("the job, by its resources.memory_limit_bytes of {limit} without {RUNNER_BYTES} for its runner,")
         }
-        (None, Some(limit)) => format!("the control group of torchd ({limit})"),
-        (None, None) => "this machine".into(),
+        (None, limit) => {
+            let whole = limit.map_or("this machine".into(), |limit| format!("the control group of torchd ({limit})"));
+            match resources.rank_count() {
+                1 => whole,
+                ranks => format!("each of {ranks} ranks on {whole}"),
+            }
+        }
     }
 }
 
@@ -26,8 +31,9 @@ pub(super) fn host_memory<'a>(
     wrong: &mut Violations,
 ) -> HostMemory<'a> {
     let most = if is_afar { 0 } else { settings.node.memory().total_bytes };
-    let Some(limit) = resources.memory_limit_bytes else { return HostMemory { bytes: most, owner } };
     let ranks = u64::from(resources.rank_count());
+    // Each has the data and the state of training for itself.
+    let Some(limit) = resources.memory_limit_bytes else { return HostMemory { bytes: most / ranks, owner } };
     if ranks > 1 && most > 0 && limit.saturating_mul(ranks) > most {
         let found = format!("is {limit} for each of {ranks} ranks; jobs can have {most} on this machine");
         wrong.add("resources.memory_limit_bytes", found);

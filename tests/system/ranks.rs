@@ -260,6 +260,28 @@ async fn an_attempt_whose_daemon_died_before_its_ranks_had_folders_is_made_again
 }
 
 #[tokio::test]
+async fn a_machine_has_to_have_room_for_all_ranks() {
+    if !tools::has_ranks() {
+        return;
+    }
+    let daemon = start();
+    let machine = daemon.system().await.get_cluster(v1::GetClusterRequest::default()).await.unwrap().into_inner();
+    // Parameters, gradients and momentum take 12 bytes each; together two thirds of the memory.
+    let hidden = machine.driver.unwrap().memory_bytes / 18 / (784 + 10);
+    let large = |ranks| {
+        let model = format!(r#"{{"mlp": {{"hidden": [{hidden}]}}}}"#);
+        v1::JobSpec { model: Some(torchd::proto::json::from_str(&model).unwrap()), ..job(ranks) }
+    };
+    let validate = async |spec| {
+        let request = v1::ValidateJobRequest { spec: Some(spec), ..Default::default() };
+        daemon.jobs().await.validate_job(request).await
+    };
+    validate(large(1)).await.unwrap();
+    let refused = validate(large(2)).await.unwrap_err();
+    assert!(refused.message().contains("each of 2 ranks on "), "{}", refused.message());
+}
+
+#[tokio::test]
 async fn ranks_that_cannot_be_are_refused_by_their_field() {
     let daemon = start();
     let with = |change: &dyn Fn(&mut v1::JobSpec)| {
