@@ -293,7 +293,9 @@ impl Launches {
     }
 
     /// All ranks of a launch have ended: its token ends too, and its launcher ends what is left.
+    /// Nothing is written for it from here on. Blocks.
     pub fn finish(&self, launch: &Launch) {
+        launch.close();
         self.shared.tokens.end(launch.job().as_str());
         let mut state = self.state();
         let State { launchers, launches, .. } = &mut *state;
@@ -410,3 +412,6 @@ fn since(time: SystemTime) -> Duration {
 fn before(now: Instant, ago: Duration) -> Instant {
     now.checked_sub(ago).unwrap_or(now)
 }
+
+#[cfg(test)]
+mod tests;
