@@ -54,7 +54,9 @@ pub enum LaunchError {
     #[error("{0}")]
     Damaged(String),
     /// A rank has written more than it may.
-    #[error("the journal of rank {rank} would have {found} bytes; {most} are the most, by {setting}")]
+    #[error(
+        "the journal of rank {rank} would have {found} bytes; {most} are the most: four times jobs.max_event_bytes, and 1 GiB at least"
+    )]
     Full {
         /// The rank.
         rank: u32,
@@ -62,8 +64,6 @@ pub enum LaunchError {
         found: u64,
         /// The bytes that it may have.
         most: u64,
-        /// The setting that says so.
-        setting: &'static str,
     },
     /// The job's folder refuses.
     #[error("the job's folder: {0}")]

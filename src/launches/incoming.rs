@@ -70,7 +70,7 @@ impl Launch {
                 let before = self.lower(record, &path, |record| &mut record.before[rank as usize].journal)?;
                 let found = before.saturating_add(piece.offset).saturating_add(piece.data.len() as u64);
                 if found > most {
-                    return Err(LaunchError::Full { rank, found, most, setting: "jobs.max_event_bytes" });
+                    return Err(LaunchError::Full { rank, found, most });
                 }
                 Ok(append(&path, before, u64::MAX, piece, false)?)
             }
