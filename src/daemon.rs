@@ -43,7 +43,7 @@ use crate::job::end;
 use crate::job::order::ProgramLimits;
 use crate::job::spec::ThreadWait;
 use crate::judging;
-use crate::launches::{Launches, Limits};
+use crate::launches::Launches;
 use crate::manager::{Manager, ManagerSettings, OwnerQuotas, ProgramRules};
 use crate::metrics::Metrics;
 use crate::mirror;
@@ -259,17 +259,7 @@ async fn run(
     let node = startup::node(&settings, environment.clone());
     let control_groups = startup::control_groups(&settings, &node);
     runner.control_groups = control_groups.clone().ok();
-    let launches = Launches::new(
-        Limits {
-            lease: settings.jobs_rank_lease,
-            orphan_timeout: settings.jobs_orphan_timeout,
-            stop_grace: settings.runner_stop_grace,
-            log_max_bytes: settings.jobs_log_max_bytes,
-            may_leave_machine: settings.security.allow_unencrypted_ranks,
-            group_reads: settings.state_group_read,
-        },
-        access.launch_tokens().clone(),
-    );
+    let launches = Launches::new(startup::launch_limits(&settings), access.launch_tokens().clone());
     let manager_settings = ManagerSettings {
         node: node.clone(),
         jobs_dir: state.jobs(),

@@ -32,6 +32,7 @@ use nix::unistd::Pid;
 use self::events::EventFiles;
 use self::launch::{Started, start};
 use self::reports::Lines;
+pub use self::tell::JOURNAL_FACTOR;
 use self::tell::Teller;
 use self::tree::{Taken, Tree};
 use crate::attempt::{self, Begun};

@@ -11,6 +11,7 @@
 mod error;
 mod incoming;
 mod launch;
+mod places;
 mod put;
 mod record;
 
@@ -28,6 +29,7 @@ use crate::journal::{JobFolder, JobLock, cut_torn_end};
 pub use error::LaunchError;
 pub use incoming::Piece;
 pub use launch::{Join, Launch, Limits, RankState, Trouble, Wish};
+pub use places::{Line, NoPlace};
 pub use put::{Put, PutFile, PutPlan};
 use record::Record;
 
@@ -214,42 +216,6 @@ impl Launches {
         all
     }
 
-    /// Finds room for a job of that owner with one of these numbers of ranks, the most wished
-    /// first.
-    ///
-    /// # Errors
-    /// Why there is none now, in words.
-    pub fn find_place(
-        &self,
-        owner: &str,
-        engine: Engine,
-        mut sizes: impl Iterator<Item = u32> + Clone,
-    ) -> Result<Place, String> {
-        let state = self.state();
-        let serves = |attached: &&Attached| {
-            let offer = &attached.offer;
-            offer.engine == engine && (offer.is_for_all || *offer.key.owner == *owner)
-        };
-        let fitting: Vec<_> = state.launchers.values().filter(serves).map(|attached| &attached.offer).collect();
-        let free = |offer: &Offer| offer.slots.saturating_sub(state.taken(&offer.key));
-        let least = sizes.clone().min().unwrap_or(1);
-        let found = sizes.find_map(|size| {
-            let with_room = fitting.iter().filter(|offer| free(offer) >= size);
-            // The tightest, so that others stay free for larger jobs.
-            with_room.min_by_key(|offer| (free(offer), offer.key.name.clone())).map(|offer| Place {
-                launcher: offer.key.clone(),
-                engine,
-                world_size: size,
-            })
-        });
-        found.ok_or_else(|| match fitting.iter().map(|offer| (free(offer), offer.slots)).max() {
-            None => format!("no launcher of {engine} is attached for {owner}; {}", how_to_attach(engine)),
-            Some((free, slots)) => {
-                format!("needs {least} slots of {engine}; of its launchers' slots at most {free} of {slots} are free")
-            }
-        })
-    }
-
     /// Begins a launch: writes it down, and orders it from its launcher. Blocks.
     ///
     /// # Errors
@@ -293,7 +259,9 @@ impl Launches {
     }
 
     /// All ranks of a launch have ended: its token ends too, and its launcher ends what is left.
+    /// Nothing is written for it from here on. Blocks.
     pub fn finish(&self, launch: &Launch) {
+        launch.close();
         self.shared.tokens.end(launch.job().as_str());
         let mut state = self.state();
         let State { launchers, launches, .. } = &mut *state;
@@ -410,3 +378,6 @@ fn since(time: SystemTime) -> Duration {
 fn before(now: Instant, ago: Duration) -> Instant {
     now.checked_sub(ago).unwrap_or(now)
 }
+
+#[cfg(test)]
+mod tests;

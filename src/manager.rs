@@ -77,6 +77,7 @@ use mirrors::Mirrors;
 pub use owners::{Author, OwnerQuotas};
 pub use programs::ProgramRules;
 pub use rebuild::{NotRebuilt, Old, Rebuilt, rebuild};
+pub use room::{FilesPlace, Promise};
 use room::{HeldBytes, Promised};
 pub use runs::RUNS;
 use staging::Staged;

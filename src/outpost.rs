@@ -10,6 +10,7 @@ mod contract;
 mod courier;
 mod error_file;
 mod folder;
+mod told;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -27,7 +28,7 @@ use crate::config::{self, Flags};
 use crate::daemon::runner_settings;
 use crate::job::JobId;
 use crate::job::end::Exit;
-use crate::journal::{ExitNote, FileLock};
+use crate::journal::ExitNote;
 use crate::launches::VERSION;
 use crate::proto::v1;
 use crate::proto::v1::JobEndReason;
@@ -187,6 +188,9 @@ impl Rank {
         let place = arguments.dir.clone().unwrap_or_else(std::env::temp_dir);
         let local = LocalFolder::make(&place, id, joined.attempt, contract.rank, courier.outpost())
             .map_err(|error| format!("a folder for the rank in {}: {error}", place.display()))?;
+        let beside = local.clone();
+        // It takes its time where much was left, and nobody waits for it.
+        tokio::task::spawn_blocking(move || beside.clear_away());
         let orphan_timeout = duration(joined.orphan_timeout, Duration::from_secs(3600));
         let beat = (duration(joined.lease, Duration::from_secs(30)) / BEATS).min(SLOWEST_BEAT);
         let fetching = local.fetch(&mut client, joined, meeting);
@@ -202,8 +206,6 @@ impl Rank {
         }
         fetched?;
 
-        let lock = FileLock::take(&local.lock()).map_err(|error| format!("{}: {error}", local.lock().display()))?;
-        let _lock = lock.ok_or("another outpost uses the folder of the rank")?;
         let (supervisor, mut news) = supervisor(joined, &local)?;
         let start =
             Start { kind: RunnerKind::Runner, visible: Vec::new(), memory_bytes: joined.memory_limit_bytes, ranks: 1 };
@@ -248,6 +250,7 @@ impl Rank {
             self.tell_end(exit, words, orphan_timeout).await;
             local.remove();
         } else {
+            local.keep();
             tracing::error!(folder = %local.path().display(), "not everything could be brought to the daemon; it stays here");
         }
         let reason = said.as_ref().map(v1::RunnerEnded::reason);

@@ -150,6 +150,13 @@ pub fn plan(queue: &[Request], running: &[Held], turns: &Turns, machine: &Machin
     plan
 }
 
+/// The jobs of a queue, which is in order of arrival, as they come one after the other: the highest
+/// priority first, and among equals owners take turns.
+pub fn in_turn(queue: Vec<Request>, running: &[Held], turns: &Turns) -> Vec<Request> {
+    let at_work = turns::running(running);
+    turns::ordered(&queue, &at_work, turns).into_iter().map(|(_, request)| request.clone()).collect()
+}
+
 /// Why a job waits whose owner has all the jobs that may run.
 fn all_running(owner: &str, most: u32) -> String {
     let jobs = if most == 1 { "1 job runs".to_owned() } else { format!("{most} jobs run") };

@@ -97,7 +97,7 @@ pub async fn routes(
         launches,
         control_groups,
     } = parts;
-    let launches = launches::LaunchList::new(launches, clients.clone());
+    let launches = launches::LaunchList::new(launches, manager.clone(), clients.clone());
     let jobs = jobs::Jobs::new(manager.clone(), clients.clone());
     let files = files::Files::new(uploads, clients.clone());
     let gpus = gpu::Gpus::new(watcher.clone(), show_foreign_processes);

@@ -2356,7 +2356,8 @@ class PushJournalResponse(Message):
     """The wish for the rank."""
     @property
     def received(self) -> RepeatedScalarFieldContainer[int]:
-        """The bytes of this attempt that the daemon has of the file of each piece."""
+        """The bytes of this attempt that have come of the file of each piece. Those of a log or of
+        event files beyond jobs.log_max_bytes or jobs.max_event_bytes are dropped, and count."""
     def __init__(self, *, wish: int | str | None = ..., received: Iterable[int] | None = ...) -> None: ...
 
 class PutFilesRequest(Message):

@@ -28,6 +28,9 @@ use place::{Kind, Place};
 
 /// A connection is there within this time, or never.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// While calls are open, the other side is asked so often whether it is there, and answers within
+/// this time: a network that went away tells nobody.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 /// A connection, and the credentials that each call gets.
 pub(crate) type Link = InterceptedService<Channel, Token>;
@@ -146,7 +149,8 @@ impl Connection {
 
 fn endpoint(place: &Place, uri: String) -> Result<Endpoint, Failure> {
     let wrong = |error: tonic::transport::Error| Failure::Mistake(format!("{}: {error}", place.told));
-    Ok(Endpoint::from_shared(uri).map_err(wrong)?.connect_timeout(CONNECT_LIMIT))
+    let endpoint = Endpoint::from_shared(uri).map_err(wrong)?.connect_timeout(CONNECT_LIMIT);
+    Ok(endpoint.http2_keep_alive_interval(KEEP_ALIVE).keep_alive_timeout(KEEP_ALIVE))
 }
 
 /// The innermost cause says what happened; the outer ones say "transport error".

@@ -17,7 +17,9 @@ use crate::config::{Environment, Invalid, Mistake, Security, Settings};
 use crate::dataset::DataRoots;
 use crate::doctor::Places;
 use crate::gpu::{self, NvmlOptions, NvmlSource, Watcher, WatcherSettings};
+use crate::host::JOURNAL_FACTOR;
 use crate::journal::{FileLock, Holder, JobFolder, is_held, write_whole_and};
+use crate::launches;
 use crate::metrics::Metrics;
 use crate::node::{NodeSource, unsuitable_filesystem};
 use crate::store::{Store, StoreError};
@@ -31,6 +33,10 @@ pub(super) const EXIT_SETTINGS: u8 = 64;
 const EXIT_UNAVAILABLE: u8 = 69;
 /// Anything else (EX_SOFTWARE).
 const EXIT_INTERNAL: u8 = 70;
+
+/// The journal of a rank on another machine may have so many bytes, however few event files may
+/// have: that of a model that trains here has no limit of its own.
+const LEAST_JOURNAL: u64 = 1 << 30;
 
 /// The file of the audit, in the state folder.
 pub(super) const AUDIT: &str = "audit.jsonl";
@@ -243,6 +249,20 @@ pub(crate) fn runner_settings(settings: &Settings, open_files: Option<u64>) -> R
         dry_run_timeout: settings.runner_dry_run_timeout,
         dry_run_memory_bytes: settings.runner_dry_run_memory_bytes,
     })
+}
+
+/// What ranks on other machines may do.
+pub(super) fn launch_limits(settings: &Settings) -> launches::Limits {
+    launches::Limits {
+        lease: settings.jobs_rank_lease,
+        orphan_timeout: settings.jobs_orphan_timeout,
+        stop_grace: settings.runner_stop_grace,
+        log_max_bytes: settings.jobs_log_max_bytes,
+        max_event_bytes: settings.jobs_max_event_bytes,
+        journal_bytes: settings.jobs_max_event_bytes.saturating_mul(JOURNAL_FACTOR).max(LEAST_JOURNAL),
+        may_leave_machine: settings.security.allow_unencrypted_ranks,
+        group_reads: settings.state_group_read,
+    }
 }
 
 /// The control groups by which the kernel keeps jobs to their memory, or why there are none.

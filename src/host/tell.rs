@@ -27,7 +27,7 @@ const MOST_VALUES_A_SECOND: usize = 10_000;
 /// Tags that are taken from an attempt.
 const MOST_TAGS: usize = 10_000;
 /// Values are written to a journal up to this many times the bytes that event files may have.
-const JOURNAL_FACTOR: u64 = 4;
+pub const JOURNAL_FACTOR: u64 = 4;
 /// The interval between two records of progress, and between two of checkpoints.
 const TELL_EVERY: Duration = Duration::from_millis(100);
 /// Characters of a message at the end.

@@ -53,6 +53,18 @@ pub enum LaunchError {
     /// Files did not come as they were told.
     #[error("{0}")]
     Damaged(String),
+    /// A rank has written more than it may.
+    #[error(
+        "the journal of rank {rank} would have {found} bytes; {most} are the most: four times jobs.max_event_bytes, and 1 GiB at least"
+    )]
+    Full {
+        /// The rank.
+        rank: u32,
+        /// The bytes that it would have.
+        found: u64,
+        /// The bytes that it may have.
+        most: u64,
+    },
     /// The job's folder refuses.
     #[error("the job's folder: {0}")]
     Folder(#[from] io::Error),

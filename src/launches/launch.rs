@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use super::record::Record;
@@ -27,6 +27,10 @@ pub struct Limits {
     pub stop_grace: Duration,
     /// Limit of a rank's log, in bytes.
     pub log_max_bytes: u64,
+    /// Limit of the event files of a job, in bytes.
+    pub max_event_bytes: u64,
+    /// Limit of a rank's journal, in bytes.
+    pub journal_bytes: u64,
     /// Ranks may speak to each other over other addresses than loopback, in clear.
     pub may_leave_machine: bool,
     /// The group may read event files and results.
@@ -62,6 +66,8 @@ pub enum Trouble {
     NotStarted(String),
     /// It is not heard any more.
     Lost(String),
+    /// It wrote more than it may.
+    Full(String),
 }
 
 /// An outpost that takes the place of a rank.
@@ -89,8 +95,9 @@ pub struct Launch {
     launcher: LauncherKey,
     begun: Instant,
     join_by: Instant,
-    /// Held while files of the job are written.
-    pub(super) record: Mutex<Record>,
+    /// The fence: held while files of the job are written, and while a rank is declared over. So
+    /// nothing is written for a rank that is. It is locked before `parts`.
+    record: Mutex<Record>,
     parts: Mutex<Parts>,
     puts: AtomicU64,
     /// An earlier daemon has begun it, and its ranks may have joined that.
@@ -108,8 +115,8 @@ struct Parts {
     engine_ended: Option<String>,
     /// Its launcher does not know it.
     is_lost: bool,
-    /// Why the job's folder did not take the last bytes that came.
-    disk: Option<String>,
+    /// Nobody wants what it has not brought home yet.
+    is_unwanted: bool,
 }
 
 struct Rank {
@@ -120,6 +127,8 @@ struct Rank {
     looked: Instant,
     /// When files of it last came.
     carried: Option<Instant>,
+    /// Why the job's folder did not take the last bytes that came.
+    disk: Option<String>,
     wish: Wish,
     end: Option<(Exit, Option<Trouble>)>,
 }
@@ -135,6 +144,7 @@ impl Launch {
             silent: Duration::ZERO,
             looked: now,
             carried: None,
+            disk: None,
             wish: Wish::GoOn,
             end: None,
         };
@@ -154,7 +164,13 @@ impl Launch {
             cpu_threads: record.cpu_threads,
             memory_limit_bytes: record.memory_limit_bytes,
             record: Mutex::new(record),
-            parts: Mutex::new(Parts { ranks, launcher_left: None, engine_ended: None, is_lost: false, disk: None }),
+            parts: Mutex::new(Parts {
+                ranks,
+                launcher_left: None,
+                engine_ended: None,
+                is_lost: false,
+                is_unwanted: false,
+            }),
         }
     }
 
@@ -238,6 +254,17 @@ impl Launch {
         Ok(self.check(&mut parts, rank, outpost)?.wish)
     }
 
+    /// Lets a call of an outpost write: while the record is held, the rank is not declared over.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// As for [`Launch::join`].
+    pub(super) fn admit(&self, rank: u32, outpost: u64) -> Result<(MutexGuard<'_, Record>, Wish), LaunchError> {
+        let record = self.record();
+        let wish = self.hear(rank, outpost)?;
+        Ok((record, wish))
+    }
+
     fn check<'a>(&self, parts: &'a mut Parts, rank: u32, outpost: u64) -> Result<&'a mut Rank, LaunchError> {
         let count = self.world_size;
         let place = parts.ranks.get_mut(rank as usize).ok_or(LaunchError::NoSuchRank { rank, count })?;
@@ -252,16 +279,35 @@ impl Launch {
         Ok(place)
     }
 
-    /// The runner of a rank has ended; `fault` tells why nothing could run.
+    /// The runner of a rank has ended; `fault` tells why nothing could run. The disk has what the
+    /// rank has told when this returns. Blocks.
     ///
     /// # Errors
-    /// As for [`Launch::join`].
+    /// As for [`Launch::join`]; or the disk does not take it.
     pub fn end_rank(&self, rank: u32, outpost: u64, exit: Exit, fault: Option<String>) -> Result<(), LaunchError> {
+        self.hear(rank, outpost)?;
+        self.sync_told(rank)?;
+        let _fence = self.record();
         let mut parts = self.parts();
         let place = self.check(&mut parts, rank, outpost)?;
         let host = &place.host;
         place.end = Some((exit, fault.map(|words| Trouble::NotStarted(format!("on {host}: {words}")))));
         Ok(())
+    }
+
+    /// A rank has written more than it may, and is over. The caller holds the fence.
+    pub(super) fn give_up(&self, rank: u32, _fence: &Record, words: String) {
+        if let Some(place) = self.parts().ranks.get_mut(rank as usize) {
+            place.end.get_or_insert((Exit::Unknown, Some(Trouble::Full(words))));
+        }
+    }
+
+    /// Nothing is written for any rank from here on. Blocks.
+    pub(super) fn close(&self) {
+        let _fence = self.record();
+        for place in &mut self.parts().ranks {
+            place.end.get_or_insert((Exit::Unknown, None));
+        }
     }
 
     /// Wishes something of a rank, where that is stronger than before.
@@ -309,6 +355,13 @@ impl Launch {
                 Some(if is_lost { Trouble::Lost(why) } else { Trouble::NotStarted(why) })
             }
         };
+        // Something is being written, maybe for this rank: it is asked again.
+        let _fence = match self.record.try_lock() {
+            Ok(fence) => fence,
+            Err(TryLockError::Poisoned(fence)) => fence.into_inner(),
+            Err(TryLockError::WouldBlock) if place.outpost.is_some() => return RankState::Runs,
+            Err(TryLockError::WouldBlock) => return RankState::Waits,
+        };
         place.end = Some((Exit::Unknown, trouble.clone()));
         RankState::Over(Exit::Unknown, trouble)
     }
@@ -336,14 +389,26 @@ impl Launch {
         carried.is_some_and(|carried| now.saturating_duration_since(carried) < CARRIES)
     }
 
-    /// The job's folder has taken what came, or not.
-    pub(super) fn note_disk(&self, error: Option<String>) {
-        self.parts().disk = error;
+    /// The job's folder has taken what came of a rank, or not: then `error` tells why.
+    pub fn note_disk(&self, rank: u32, error: Option<String>) {
+        if let Some(place) = self.parts().ranks.get_mut(rank as usize) {
+            place.disk = error;
+        }
     }
 
     /// Why the job's folder does not take what comes; None where it does.
     pub fn disk_trouble(&self) -> Option<String> {
-        self.parts().disk.clone()
+        self.parts().ranks.iter().filter(|rank| rank.end.is_none()).find_map(|rank| rank.disk.clone())
+    }
+
+    /// Nobody wants what it has not brought home yet: its job was cancelled.
+    pub fn let_go(&self) {
+        self.parts().is_unwanted = true;
+    }
+
+    /// Whether nobody wants what it has not brought home yet.
+    pub fn is_unwanted(&self) -> bool {
+        self.parts().is_unwanted
     }
 
     /// The launcher is there, or not.
@@ -378,7 +443,19 @@ impl Launch {
         std::fs::read(self.folder_of(rank).order(self.attempt))
     }
 
-    pub(super) fn record(&self) -> MutexGuard<'_, Record> {
+    /// The bytes that the log of a rank may have in this attempt. Blocks.
+    pub fn log_bytes(&self, rank: u32) -> u64 {
+        let before = self.record().before.get(rank as usize).map_or(0, |before| before.log);
+        self.limits.log_max_bytes.saturating_sub(before)
+    }
+
+    /// Whether something is being written.
+    #[cfg(test)]
+    pub(super) fn is_written(&self) -> bool {
+        matches!(self.record.try_lock(), Err(TryLockError::WouldBlock))
+    }
+
+    fn record(&self) -> MutexGuard<'_, Record> {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

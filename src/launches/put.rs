@@ -65,6 +65,19 @@ impl Launch {
     /// # Errors
     /// The rank is not this outpost's, or it is not the first, or a name is that of no file.
     pub fn begin_put(self: &Arc<Self>, plan: PutPlan) -> Result<Put, LaunchError> {
+        let rank = plan.rank;
+        self.noted(rank, self.begin(plan))
+    }
+
+    /// What came of writing for a rank; the job is told of a disk that refuses.
+    fn noted<T>(&self, rank: u32, result: Result<T, LaunchError>) -> Result<T, LaunchError> {
+        if let Err(LaunchError::Folder(error)) = &result {
+            self.note_disk(rank, Some(error.to_string()));
+        }
+        result
+    }
+
+    fn begin(self: &Arc<Self>, plan: PutPlan) -> Result<Put, LaunchError> {
         self.hear(plan.rank, plan.outpost)?;
         if plan.rank != 0 {
             return Err(LaunchError::Damaged(format!("rank {} brings files; the first rank alone does", plan.rank)));
@@ -82,6 +95,7 @@ impl Launch {
         let aside = folder.join(format!("{ASIDE}{:016x}-{}", plan.outpost, self.next_put()));
         let is_there = plan.step.is_some_and(|step| self.has(step, &plan.files));
         if !is_there {
+            let _fence = self.admit(plan.rank, plan.outpost)?;
             fs::create_dir(&aside)?;
         }
         let mut put = Put { launch: self.clone(), plan, aside, is_there, next: 0, current: None };
@@ -107,7 +121,12 @@ impl Put {
     ///
     /// # Errors
     /// There are more than was told, or a file has another checksum.
-    pub fn write(&mut self, mut data: &[u8]) -> Result<(), LaunchError> {
+    pub fn write(&mut self, data: &[u8]) -> Result<(), LaunchError> {
+        let (launch, written) = (self.launch.clone(), self.take(data));
+        launch.noted(self.plan.rank, written)
+    }
+
+    fn take(&mut self, mut data: &[u8]) -> Result<(), LaunchError> {
         self.launch.hear(self.plan.rank, self.plan.outpost)?;
         self.launch.note_carried(self.plan.rank);
         if self.is_there {
@@ -132,6 +151,14 @@ impl Put {
     /// # Errors
     /// Not all have come, or they are no checkpoint.
     pub fn finish(self) -> Result<(), LaunchError> {
+        let named = self.name();
+        if named.is_ok() {
+            self.launch.note_disk(self.plan.rank, None);
+        }
+        self.launch.noted(self.plan.rank, named)
+    }
+
+    fn name(&self) -> Result<(), LaunchError> {
         self.launch.hear(self.plan.rank, self.plan.outpost)?;
         if self.is_there {
             return Ok(());
@@ -152,6 +179,9 @@ impl Put {
             return Err(LaunchError::Damaged(format!("the checkpoint is that of step {}", checkpoint.step())));
         }
         let (place, folder) = (self.launch.checkpoint(step), self.launch.folder.checkpoints());
+        // An attempt that goes on from it needs what was told before it.
+        self.launch.sync_told(self.plan.rank)?;
+        let _fence = self.launch.admit(self.plan.rank, self.plan.outpost)?;
         // One that is damaged.
         if place.try_exists()? {
             remove_tree(&place)?;
@@ -169,6 +199,7 @@ impl Put {
 
     fn name_results(&self) -> Result<(), LaunchError> {
         let folder = self.launch.folder.artifacts();
+        let _fence = self.launch.admit(self.plan.rank, self.plan.outpost)?;
         for file in &self.plan.files {
             fs::rename(self.aside.join(&file.name), folder.join(&file.name))?;
         }

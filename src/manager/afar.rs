@@ -1,16 +1,16 @@
 //! Jobs whose ranks run on other machines: they take no part of this one, and start when a launcher
 //! has room for them.
 
-use std::cmp::Reverse;
 use std::path::Path;
 
+use super::dispatch::held;
 use super::live::Live;
 use super::task::Task;
 use super::{JobError, Manager, ManagerSettings};
 use crate::job::order::Lease;
 use crate::job::{Job, JobId, State, Violations};
-use crate::launches::{LauncherView, Place};
-use crate::scheduler::Wait;
+use crate::launches::{LauncherView, Line, NoPlace, Place};
+use crate::scheduler::{self, Request, Wait};
 
 /// The part of this machine, or of others, that an attempt gets.
 pub(super) enum Part {
@@ -50,21 +50,37 @@ impl Task {
         Lease::of_cpu(job.spec.resources.cpu_threads.unwrap_or(1))
     }
 
-    /// Starts those of these jobs that a launcher has room for, those of a higher priority first,
-    /// and tells the others why they wait.
-    pub(super) async fn start_afar(&mut self, mut waiting: Vec<(JobId, i32)>) {
-        // The sort keeps the order of arrival.
-        waiting.sort_by_key(|(_, priority)| Reverse(*priority));
-        for (id, _) in waiting {
+    /// Starts those of these jobs that a launcher has room for, which are in order of arrival, in
+    /// their turns; and tells the others why they wait. One that waits for launchers holds back
+    /// those behind it that would use the same.
+    pub(super) async fn start_afar(&mut self, waiting: Vec<JobId>) {
+        let waiting: Vec<_> = waiting.iter().filter_map(|id| Some(self.request(&self.live.get(id)?.job))).collect();
+        let running: Vec<_> = self.live.busy().filter_map(held).collect();
+        let mut line = Line::default();
+        for Request { id, .. } in scheduler::in_turn(waiting, &running, &self.turns) {
+            let wait = |why: String| Wait::For(why.into());
             let place = match self.owner_has_room(&id) {
-                Ok(()) => self.find_place(&id),
-                Err(why) => Err(why),
+                Err(why) => Err(wait(why)),
+                Ok(()) => match self.find_place(&id, &line) {
+                    Ok(place) => Ok(place),
+                    // It holds back nobody.
+                    Err(NoPlace::Nowhere(why)) => Err(wait(why)),
+                    Err(NoPlace::Taken { words, launchers }) => {
+                        line.add(&id, &launchers);
+                        Err(wait(words))
+                    }
+                    Err(NoPlace::Behind(launchers)) => {
+                        let (first, jobs) = line.ahead(&launchers).unwrap_or((id.clone(), 0));
+                        line.add(&id, &launchers);
+                        Err(Wait::Behind { first, jobs })
+                    }
+                },
             };
             let place = match place {
                 Ok(place) => place,
-                Err(why) => {
+                Err(wait) => {
                     if let Some(live) = self.live.get_mut(&id) {
-                        live.waits_for(Wait::For(why.into()));
+                        live.waits_for(wait);
                     }
                     continue;
                 }
@@ -89,13 +105,13 @@ impl Task {
     }
 
     /// A launcher with room for a job.
-    fn find_place(&self, id: &JobId) -> Result<Place, String> {
-        let gone = || "its spec does not say where its ranks run".to_owned();
+    fn find_place(&self, id: &JobId, line: &Line) -> Result<Place, NoPlace> {
+        let gone = || NoPlace::Nowhere("its spec does not say where its ranks run".to_owned());
         let job = &self.live.get(id).ok_or_else(gone)?.job;
         let scale = job.spec.scale.ok_or_else(gone)?;
         let shards = job.spec.model().and_then(|work| work.recipe.shards).unwrap_or(scale.world_size);
         let sizes: Vec<u32> = scale.sizes(shards).collect();
-        self.settings.launches.find_place(&job.owner, scale.engine, sizes.into_iter())
+        self.settings.launches.find_place(&job.owner, scale.engine, &sizes, line)
     }
 
     /// Whether the owner of a job may run another one.

@@ -186,6 +186,7 @@ impl Task {
             None => self.supervisor.adopt(live.job.id.clone(), place, attempt, ranks),
         };
         if live.stop.is_some() {
+            live.let_go();
             runner.stop();
         }
         live.runner = Some(runner);

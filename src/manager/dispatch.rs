@@ -93,8 +93,7 @@ impl Task {
         };
         let waiting = || self.live.iter().filter(is_waiting);
         let due = || waiting().filter(|live| !is_early(live));
-        let afar =
-            due().filter(|live| is_afar(live)).map(|live| (live.job.id.clone(), live.job.spec.priority)).collect();
+        let afar = due().filter(|live| is_afar(live)).map(|live| live.job.id.clone()).collect();
         let queued = due().filter(|live| !is_afar(live));
         let early: Vec<_> = waiting()
             .filter(is_early)
@@ -248,7 +247,8 @@ impl Task {
         of_model.or_else(|| on_gpu().and_then(|()| self.unknown_gpu()))
     }
 
-    fn request(&self, job: &Job) -> Request {
+    /// The needs of a job.
+    pub(super) fn request(&self, job: &Job) -> Request {
         let resources = job.spec.resources;
         Request {
             id: job.id.clone(),
@@ -262,7 +262,7 @@ impl Task {
 }
 
 /// The resources that a job holds.
-fn held(live: &Live) -> Option<Held> {
+pub(super) fn held(live: &Live) -> Option<Held> {
     let lease = live.lease.clone()?;
     // It takes nothing of this machine.
     let lease = if is_afar(live) { Lease { cpu_threads: 0, ..lease } } else { lease };

@@ -52,13 +52,29 @@ pub enum JobError {
         /// Bytes that they may hold.
         limit: u64,
     },
-    /// The weights or the checkpoint that a job begins with are larger than the room that is left.
+    /// The files that a rank on another machine brings are more than the owner of its job may have.
     #[error(
-        "what the job begins with has {needed} bytes, and {left} are left, on the disk of the jobs' folders or of \
+        "the files have {needed} bytes, the folders of the jobs of {owner} hold {held}, and jobs.max_state_bytes_per_owner in the \
+         settings is {limit}; delete jobs that nobody needs"
+    )]
+    OwnerHasNoRoom {
+        /// The owner.
+        owner: Arc<str>,
+        /// Bytes of the files.
+        needed: u64,
+        /// Bytes that the folders hold.
+        held: u64,
+        /// Bytes that they may hold.
+        limit: u64,
+    },
+    /// The weights or the checkpoint that a job begins with, or the files that a rank on another
+    /// machine brings, are larger than the room that is left.
+    #[error(
+        "the files have {needed} bytes, and {left} are left, on the disk of the jobs' folders or of \
          jobs.max_state_bytes in the settings; delete jobs that nobody needs"
     )]
     NoRoom {
-        /// Bytes of the copy.
+        /// Bytes of the files.
         needed: u64,
         /// Bytes that are left.
         left: u64,

@@ -93,6 +93,13 @@ impl Ending {
 }
 
 impl Live {
+    /// Nobody wants what ranks of a cancelled job have not brought home.
+    pub(super) fn let_go(&self) {
+        if let (Some(StopCause::Cancel), Some(launch)) = (self.stop, &self.launch) {
+            launch.let_go();
+        }
+    }
+
     pub(super) fn new(job: Job) -> Self {
         let restart = restart(&job);
         let job = Arc::new(job);

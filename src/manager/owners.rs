@@ -31,9 +31,14 @@ impl Manager {
     /// Refuses another job of an owner whose jobs hold more than they may.
     pub(super) async fn room_of(&self, owner: &Arc<str>) -> Result<(), JobError> {
         let Some(limit) = self.settings.quotas.bytes else { return Ok(()) };
-        let jobs = self.store.ids_of(owner.to_string()).await?;
-        let held = self.held_bytes.borrow().of(&jobs);
+        let held = self.held_of(owner).await?;
         if held <= limit { Ok(()) } else { Err(JobError::OwnerStateFull { owner: owner.clone(), held, limit }) }
+    }
+
+    /// The bytes in the folders of an owner's jobs, as last measured.
+    pub(super) async fn held_of(&self, owner: &Arc<str>) -> Result<u64, JobError> {
+        let jobs = self.store.ids_of(owner.to_string()).await?;
+        Ok(self.held_bytes.borrow().of(&jobs))
     }
 }
 

@@ -55,6 +55,7 @@ impl Task {
             self.advance(live, Event::StopRequested, |job| job.course.stop = Some(StopCause::Cancel)).await?;
         }
         live.stop = Some(StopCause::Cancel);
+        live.let_go();
         if let Some(runner) = &live.runner {
             if now {
                 runner.kill();

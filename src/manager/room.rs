@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::{JobError, Manager};
-use crate::beneath::bytes_below;
+use crate::beneath::{Folder, bytes_below};
 use crate::job::JobId;
 
 /// From one measurement to the next.
@@ -37,6 +37,36 @@ impl Manager {
     /// The bytes in the jobs' folders, as last measured.
     pub fn held_bytes(&self) -> u64 {
         self.held_bytes.borrow().total()
+    }
+
+    /// The place of files of a job that come from another machine, where its owner may have them.
+    pub async fn place_for(&self, id: &JobId, needed: u64) -> Result<FilesPlace, JobError> {
+        if let Some(limit) = self.settings.quotas.bytes {
+            let owner = self.get(id).await?.job.owner.clone();
+            let held = self.held_of(&owner).await?;
+            if held.saturating_add(needed) > limit {
+                return Err(JobError::OwnerHasNoRoom { owner, needed, held, limit });
+            }
+        }
+        let state = self.settings.max_state_bytes.unwrap_or(u64::MAX).saturating_sub(self.held_bytes());
+        Ok(FilesPlace { jobs_dir: self.settings.jobs_dir.clone(), promised: self.promised.clone(), needed, state })
+    }
+}
+
+/// The place of files that are about to come.
+#[derive(Debug)]
+pub struct FilesPlace {
+    jobs_dir: PathBuf,
+    promised: Promised,
+    needed: u64,
+    state: u64,
+}
+
+impl FilesPlace {
+    /// Promises room for the files, where that is left. Blocks.
+    pub fn promise(self) -> Result<Promise, JobError> {
+        let left = || Ok(Left { state: self.state, disk: Folder::open(&self.jobs_dir)?.free_bytes()? });
+        self.promised.room(self.needed, left)
     }
 }
 
@@ -92,7 +122,7 @@ struct Sums {
 
 /// The room for one copy. It is given back when this is dropped.
 #[derive(Debug)]
-pub(super) struct Promise {
+pub struct Promise {
     to: Promised,
     needed: u64,
     unwritten: u64,
@@ -121,7 +151,7 @@ impl Promised {
 
 impl Promise {
     /// So many further bytes of the copy are on the disk.
-    pub(super) fn written(&mut self, bytes: u64) {
+    pub fn written(&mut self, bytes: u64) {
         let bytes = bytes.min(self.unwritten);
         self.unwritten -= bytes;
         self.to.sums().unwritten -= bytes;

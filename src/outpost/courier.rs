@@ -13,6 +13,7 @@ use futures_util::stream;
 use tonic::Status;
 
 use super::folder::LocalFolder;
+use super::told::before_news;
 use super::{AGAIN, Client, is_final};
 use crate::journal::{Checkpoint, JobFolder, JournalTail, Manifest, ProgressFold, checkpoints, entries};
 use crate::proto::v1::{self, put_files_request::Part};
@@ -28,6 +29,8 @@ const PIECE_BYTES: u64 = 512 << 10;
 const REQUEST_BYTES: u64 = 2 << 20;
 /// Pieces of a request.
 const MOST_PIECES: usize = 64;
+/// The journal, as pieces name it.
+const JOURNAL: &str = "journal";
 /// Bytes of a file in a message.
 const MESSAGE_BYTES: usize = 256 << 10;
 
@@ -59,6 +62,8 @@ pub(super) struct Courier {
 /// The files that are at home, as far as they are there.
 #[derive(Default)]
 struct Home {
+    /// Bytes of the journal that tell of no checkpoint but those at home.
+    told: u64,
     /// Bytes of files that grow.
     bytes: BTreeMap<String, u64>,
     /// The checksum of the manifest of each checkpoint, by step.
@@ -155,15 +160,22 @@ impl Carrier {
 
     /// Brings home what is there now.
     async fn round(&self, home: &mut Home) -> Result<(), Lost> {
-        let job = self.local.job();
         // Before the checkpoints are looked for.
-        let mut growing = vec![
-            ("journal".to_owned(), self.local.rank().journal()),
-            ("runner.log".to_owned(), self.local.rank().log()),
-        ];
+        let lengths = self.lengths().map_err(local)?;
         if self.courier.rank == 0 {
-            for entry in entries(&job.tensorboard()).map_err(local)? {
-                let entry = entry.map_err(local)?;
+            self.bring_checkpoints(home).await?;
+            self.bring_results(home).await?;
+        }
+        self.bring_bytes(home, &lengths).await
+    }
+
+    /// The files that grow, with their paths and bytes.
+    fn lengths(&self) -> io::Result<Vec<(String, PathBuf, u64)>> {
+        let mut growing =
+            vec![(JOURNAL.to_owned(), self.local.rank().journal()), ("runner.log".to_owned(), self.local.rank().log())];
+        if self.courier.rank == 0 {
+            for entry in entries(&self.local.job().tensorboard())? {
+                let entry = entry?;
                 growing.push((format!("tensorboard/{}", entry.file_name().to_string_lossy()), entry.path()));
             }
         }
@@ -171,10 +183,17 @@ impl Carrier {
             let length = fs::metadata(&path).map_or(0, |about| about.len());
             (name, path, length)
         });
-        let lengths: Vec<_> = lengths.collect();
-        if self.courier.rank == 0 {
-            self.bring_checkpoints(home).await?;
-            self.bring_results(home).await?;
+        Ok(lengths.collect())
+    }
+
+    /// Brings what was told before the next checkpoint, which is on the disk.
+    async fn bring_told(&self, home: &mut Home) -> Result<(), Lost> {
+        let mut lengths = self.lengths().map_err(local)?;
+        for (_, journal, length) in lengths.iter_mut().filter(|(name, ..)| name == JOURNAL) {
+            let at_home = home.bytes.get(JOURNAL).copied().unwrap_or_default();
+            let is_home = |step| home.checkpoints.contains_key(&step);
+            home.told = before_news(journal, home.told, at_home, is_home).map_err(local)?;
+            *length = home.told;
         }
         self.bring_bytes(home, &lengths).await
     }
@@ -189,6 +208,7 @@ impl Carrier {
             if home.checkpoints.get(&step) == Some(&sum) {
                 continue;
             }
+            self.bring_told(home).await?;
             let manifest = Manifest::path(&checkpoint.path);
             let files = checkpoint.manifest.files.iter().map(|file| checkpoint.path.join(&file.name));
             // The manifest last, as it was written.

@@ -3,7 +3,9 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use tonic::Status;
@@ -11,8 +13,15 @@ use tonic::Status;
 use super::{AGAIN, CONNECT, Client, Stopped, is_final};
 use crate::job::JobId;
 use crate::job::order::{Meeting, Order};
-use crate::journal::JobFolder;
+use crate::journal::{FileLock, JobFolder, is_held};
 use crate::proto::v1;
+
+/// The beginning of the names of these folders.
+const NAMED: &str = "torchd-";
+/// The lock of the outpost, in its folder.
+const LOCK: &str = "outpost.lock";
+/// A file in a folder with something that could not be brought to the daemon.
+const KEPT: &str = "not-brought-home";
 
 /// The folder.
 #[derive(Debug, Clone)]
@@ -21,21 +30,28 @@ pub(super) struct LocalFolder {
     job: JobFolder,
     rank: JobFolder,
     attempt: u32,
+    /// By which others know that somebody uses the folder.
+    _lock: Arc<FileLock>,
 }
 
 impl LocalFolder {
     /// Makes it. Nothing is in the folder of another outpost.
     pub(super) fn make(place: &Path, id: &JobId, attempt: u32, rank: u32, outpost: u64) -> std::io::Result<Self> {
         fs::create_dir_all(place)?;
-        let path = place.canonicalize()?.join(format!("torchd-{id}-{attempt}-{rank}-{outpost:016x}"));
-        fs::create_dir(&path)?;
+        let place = place.canonicalize()?;
+        let name = format!("{NAMED}{id}-{attempt}-{rank}-{outpost:016x}");
+        // It gets its name once it is locked: what has one and is free was left by somebody.
+        let (path, aside) = (place.join(&name), place.join(format!(".{name}")));
+        fs::create_dir(&aside)?;
+        let lock = FileLock::take(&aside.join(LOCK))?.ok_or_else(|| std::io::Error::other("somebody has its lock"))?;
+        fs::rename(&aside, &path)?;
         let job = JobFolder::new(path.join("job"));
         for folder in [job.path().join("attempts"), job.tensorboard(), job.checkpoints(), job.artifacts()] {
             fs::create_dir_all(folder)?;
         }
         job.make_rank_folders(rank + 1)?;
         let rank = if rank == 0 { job.clone() } else { job.rank(rank) };
-        Ok(Self { path, job, rank, attempt })
+        Ok(Self { path, job, rank, attempt, _lock: Arc::new(lock) })
     }
 
     /// The attempt.
@@ -60,7 +76,7 @@ impl LocalFolder {
 
     /// The lock by which shim and runner know that somebody looks after them.
     pub(super) fn lock(&self) -> PathBuf {
-        self.path.join("outpost.lock")
+        self.path.join(LOCK)
     }
 
     /// Fetches the files, and writes the order.
@@ -128,10 +144,90 @@ impl LocalFolder {
         Ok(Ok(()))
     }
 
+    /// Marks it: no other outpost removes it.
+    pub(super) fn keep(&self) {
+        if let Err(error) = File::create(self.path.join(KEPT)) {
+            tracing::warn!(folder = %self.path.display(), %error, "the folder of the rank cannot be marked");
+        }
+    }
+
+    /// Removes what outposts have left beside it that were killed. What cannot be told, or belongs
+    /// to others, stays. Blocks.
+    pub(super) fn clear_away(&self) {
+        let siblings = self.path.parent().map(fs::read_dir);
+        for entry in siblings.into_iter().flatten().flatten().flatten().filter(|entry| entry.path() != self.path) {
+            let Some((rank, path)) = left_by(&entry.file_name().to_string_lossy()).zip(Some(entry.path())) else {
+                continue;
+            };
+            match remove_left(&path, rank) {
+                Ok(true) => tracing::info!(folder = %path.display(), "an outpost was killed; its folder is removed"),
+                Ok(false) => {}
+                Err(error) => tracing::debug!(folder = %path.display(), %error, "a folder of another outpost stays"),
+            }
+        }
+    }
+
     /// Removes it.
     pub(super) fn remove(&self) {
         if let Err(error) = crate::beneath::remove_tree(&self.path) {
             tracing::warn!(folder = %self.path.display(), %error, "the folder of the rank cannot be removed");
         }
+    }
+}
+
+/// The rank whose folder has that name; None for a name of something else.
+fn left_by(name: &str) -> Option<u32> {
+    let mut parts = name.strip_prefix(NAMED)?.rsplitn(4, '-');
+    let outpost = parts.next()?;
+    let (rank, attempt) = (parts.next()?.parse().ok()?, parts.next()?.parse::<u32>());
+    let is_one = outpost.len() == 16 && outpost.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let id = parts.next()?.parse::<JobId>();
+    (is_one && attempt.is_ok() && id.is_ok()).then_some(rank)
+}
+
+/// Removes the folder of an outpost that was killed, once its shim and its runner have ended too;
+/// whether it did.
+fn remove_left(path: &Path, rank: u32) -> std::io::Result<bool> {
+    let about = fs::symlink_metadata(path)?;
+    if !about.is_dir() || about.uid() != nix::unistd::Uid::effective().as_raw() || path.join(KEPT).try_exists()? {
+        return Ok(false);
+    }
+    let job = JobFolder::new(path.join("job"));
+    let folder = if rank == 0 { job } else { job.rank(rank) };
+    let outpost = path.join(LOCK);
+    if !outpost.try_exists()? {
+        return Ok(false);
+    }
+    // Held until it is gone, so that one removes it. Both may never have begun.
+    let Some(_outpost) = FileLock::take(&outpost)? else { return Ok(false) };
+    if is_held(&folder.shim())? || is_held(&folder.lock())? {
+        return Ok(false);
+    }
+    crate::beneath::remove_tree(path)?;
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    #[test]
+    fn only_what_nobody_uses_and_nobody_kept_is_cleared_away() {
+        let (place, id) = (tempfile::tempdir().unwrap(), JobId::new(SystemTime::now(), 1));
+        let make = |outpost| LocalFolder::make(place.path(), &id, 1, 1, outpost).unwrap();
+        let (own, other, left, kept, runs) = (make(1), make(2), make(3), make(4), make(5));
+        let paths = [&own, &other, &left, &kept, &runs].map(|folder| folder.path().to_owned());
+        kept.keep();
+        let runner = FileLock::take(&runs.rank().lock()).unwrap().unwrap();
+        drop((left, kept, runs));
+        fs::create_dir(place.path().join("torchd-other")).unwrap();
+        own.clear_away();
+        assert_eq!(paths.each_ref().map(|path| path.exists()), [true, true, false, true, true]);
+        drop(runner);
+        own.clear_away();
+        assert_eq!(paths.each_ref().map(|path| path.exists()), [true, true, false, true, false]);
+        assert!(place.path().join("torchd-other").exists());
     }
 }

@@ -22,6 +22,7 @@ use crate::launches::{
     Attachment, Join, Launch, LaunchError, LauncherKey, LauncherOrder, Launches, Offer, Piece, PutFile, PutPlan,
     VERSION, Wish,
 };
+use crate::manager::{Manager, Promise};
 use crate::proto::v1::{self, launcher_order::Order, put_files_request::Part};
 use crate::role::Role;
 
@@ -36,12 +37,13 @@ const MOST_SLOTS: u32 = 4096;
 /// The service.
 pub(super) struct LaunchList {
     launches: Launches,
+    manager: Manager,
     clients: Clients,
 }
 
 impl LaunchList {
-    pub(super) fn new(launches: Launches, clients: Clients) -> Self {
-        Self { launches, clients }
+    pub(super) fn new(launches: Launches, manager: Manager, clients: Clients) -> Self {
+        Self { launches, manager, clients }
     }
 
     /// The launch of the caller's token.
@@ -63,6 +65,21 @@ impl LaunchList {
         self.clients.write(work).await?.map_err(of_launch)
     }
 
+    /// The room for files that are about to come, as for copies on this machine. Where there is
+    /// none the job is told, and the files come again.
+    async fn room(&self, launch: &Arc<Launch>, plan: &PutPlan) -> Result<Promise, Status> {
+        launch.hear(plan.rank, plan.outpost).map_err(of_launch)?;
+        let needed = plan.files.iter().fold(0, |sum: u64, file| sum.saturating_add(file.size_bytes));
+        let room = match self.manager.place_for(launch.job(), needed).await {
+            Ok(place) => self.clients.write(move |_| place.promise()).await?,
+            Err(error) => Err(error),
+        };
+        room.map_err(|error| {
+            launch.note_disk(plan.rank, Some(error.to_string()));
+            status::of(error)
+        })
+    }
+
     /// Takes the files of a stream. `is_checkpoint` says which kind they are.
     async fn put(&self, request: Request<Streaming<v1::PutFilesRequest>>, is_checkpoint: bool) -> Result<(), Status> {
         let launch = self.launch(&request)?;
@@ -76,13 +93,16 @@ impl LaunchList {
         let file = |v1::PutFile { name, size_bytes, sha256 }| PutFile { name, size_bytes, sha256 };
         let step = is_checkpoint.then_some(step);
         let plan = PutPlan { rank, outpost, step, files: files.into_iter().map(file).collect(), removed_steps };
+        let mut room = self.room(&launch, &plan).await?;
         let mut put = self.write(move |_| launch.begin_put(plan)).await?;
         taken.mark();
         while let Some(message) = parts.message().await? {
             let Some(Part::Data(data)) = message.part else {
                 return Err(invalid_field("data", "is missing in a message after the first"));
             };
+            let count = data.len() as u64;
             put = self.write(move |_| put.write(&data).map(|()| put)).await?;
+            room.written(count);
             taken.mark();
         }
         self.write(move |_| put.finish()).await
@@ -140,10 +160,10 @@ impl LaunchService for LaunchList {
         let v1::JoinLaunchRequest { rank, outpost, world_size, version, host } = request.into_inner();
         let join = Join { rank, outpost, world_size, version, host };
         let joined = launch.clone();
-        let (order, files) = self
+        let (order, files, log_max_bytes) = self
             .write(move |_| {
                 joined.join(join)?;
-                Ok((joined.order(rank)?, joined.files()?))
+                Ok((joined.order(rank)?, joined.files()?, joined.log_bytes(rank)))
             })
             .await?;
         let limits = self.launches.limits();
@@ -156,7 +176,7 @@ impl LaunchService for LaunchList {
             lease: time(limits.lease),
             orphan_timeout: time(limits.orphan_timeout),
             stop_grace: time(limits.stop_grace),
-            log_max_bytes: limits.log_max_bytes,
+            log_max_bytes,
             memory_limit_bytes: launch.memory_limit_bytes(),
             may_leave_machine: limits.may_leave_machine,
         }))
@@ -227,7 +247,8 @@ impl LaunchService for LaunchList {
             .map_err(|error| invalid_field("exit", format!("is no exit note: {error}")))?;
         let exit: Exit = note.exit();
         let fault = (!fault.is_empty()).then_some(fault);
-        launch.end_rank(rank, outpost, exit, fault).map_err(of_launch)?;
+        launch.hear(rank, outpost).map_err(of_launch)?;
+        self.write(move |_| launch.end_rank(rank, outpost, exit, fault)).await?;
         Ok(Response::new(v1::EndRankResponse {}))
     }
 }
@@ -290,6 +311,7 @@ fn of_launch(error: LaunchError) -> Status {
         LaunchError::Over(_) => plain(Code::FailedPrecondition, "RANK_OVER", words),
         LaunchError::Name { field, .. } => invalid_field(field, words),
         LaunchError::Damaged(_) => plain(Code::DataLoss, "DAMAGED_FILES", words),
+        LaunchError::Full { .. } => plain(Code::ResourceExhausted, "RANK_FULL", words),
         LaunchError::Folder(error) => status::of_io("the job's folder", &error),
     }
 }

@@ -128,7 +128,9 @@ pub(super) fn of(error: JobError) -> Status {
     match error {
         JobError::Invalid(violations) => invalid(&violations, "spec."),
         JobError::OwnerQueueFull { ref owner, .. } => owner_quota(owner, RETRY_FULL_QUEUE, message),
-        JobError::OwnerStateFull { ref owner, .. } => owner_quota(owner, RETRY_FULL_STATE, message),
+        JobError::OwnerStateFull { ref owner, .. } | JobError::OwnerHasNoRoom { ref owner, .. } => {
+            owner_quota(owner, RETRY_FULL_STATE, message)
+        }
         JobError::QueueFull { .. } => status(
             Code::ResourceExhausted,
             "QUEUE_FULL",

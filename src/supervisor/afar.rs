@@ -26,7 +26,10 @@ impl Supervisor {
         let (this, stops) = (self.clone(), stop.clone());
         tokio::spawn(async move {
             let news = this.see_ranks_through(charge, Origin::Afar(launch.clone()), ranks, stops).await;
-            launches.finish(&launch);
+            // It waits for whatever is being written.
+            if let Err(error) = tokio::task::spawn_blocking(move || launches.finish(&launch)).await {
+                tracing::error!(job.id = %id, %error, "the launch could not be ended");
+            }
             this.tell(&id, news).await;
         });
         RunnerHandle::new(stop, silence)
@@ -40,6 +43,7 @@ impl Supervisor {
         tail: &mut Tail,
         mut doubt: Option<String>,
     ) -> Result<Exit, Fault> {
+        let mut asked = None;
         let mut ticks = tokio::time::interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -53,14 +57,17 @@ impl Supervisor {
                 launch.disk_trouble().map(|error| format!("its folder takes nothing of its ranks: {error}"))
             });
             self.settle(&charge.id, &mut doubt, why).await;
-            launch.ask(
-                charge.rank,
-                match charge.asked() {
-                    Stop::No => Wish::GoOn,
-                    Stop::Gently => Wish::Stop,
-                    Stop::AtOnce => Wish::Kill,
-                },
-            );
+            let wish = match charge.asked() {
+                Stop::No => Wish::GoOn,
+                Stop::Gently => {
+                    let waited = asked.get_or_insert_with(Instant::now).elapsed();
+                    // A disk that is full keeps no job from being cancelled.
+                    let is_hopeless = launch.is_unwanted() && launch.disk_trouble().is_some();
+                    if is_hopeless && waited >= self.settings.stop_grace { Wish::Kill } else { Wish::Stop }
+                }
+                Stop::AtOnce => Wish::Kill,
+            };
+            launch.ask(charge.rank, wish);
             let (exit, trouble) = match launch.state(charge.rank, Instant::now()) {
                 RankState::Over(exit, trouble) => (exit, trouble),
                 // Its journal tells nothing before a checkpoint has come.
@@ -79,6 +86,7 @@ impl Supervisor {
                 tail.fault = Some(match trouble {
                     Trouble::NotStarted(words) => Fault { kind: FaultKind::Other, words },
                     Trouble::Lost(words) => Fault { kind: FaultKind::Lost, words },
+                    Trouble::Full(words) => Fault { kind: FaultKind::Storage, words },
                 });
             }
             let (folder, note) = (charge.folder.clone(), ExitNote::new(charge.attempt, exit));

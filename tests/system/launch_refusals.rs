@@ -4,8 +4,9 @@ use tonic::{Code, Request};
 use torchd::proto::v1;
 use torchd::proto::v1::launch_service_client::LaunchServiceClient;
 
-use super::credentials::{Headers, over_tcp, refusal, token};
+use super::credentials::{Files, Headers, over_tcp, refusal, token};
 use super::launches::{attach, scaled, setup};
+use super::pages::page;
 
 #[tokio::test]
 async fn nobody_takes_the_place_of_a_rank_but_the_first_outpost_with_the_token() {
@@ -163,4 +164,76 @@ async fn a_scale_that_cannot_be_is_refused_by_its_field() {
         let told = daemon.jobs().await.create_job(request).await.unwrap_err();
         assert!(told.message().contains(field) && told.message().contains(words), "{field}: {}", told.message());
     }
+}
+
+#[tokio::test]
+async fn a_rank_opens_no_page() {
+    let files = Files::new();
+    let daemon = files.setup().set("jobs.cpu_slots", "1").start();
+    let mut launcher = attach(&daemon, 1).await;
+    let job = daemon.create(scaled(1, 1)).await;
+    let launch = launcher.launch().await;
+    let viewer = token(&daemon, "viewer", v1::Role::Viewer, "").await;
+    let ask =
+        |path: &str, token: &str| page(&files.server, &daemon, &[("authorization", &format!("Bearer {token}"))], path);
+    for path in ["/metrics", "/", &format!("/{}", job.name)] {
+        let (code, told) = ask(path, &launch.token);
+        assert_eq!(code, 403, "{path}: {told}");
+    }
+    assert_eq!(ask("/metrics", &viewer).0, 200, "a viewer opens it");
+}
+
+#[tokio::test]
+async fn a_rank_brings_no_more_than_the_settings_allow() {
+    let daemon = setup().set("jobs.log_max_bytes", "4096").set("jobs.max_event_bytes", "4096").start();
+    let mut launcher = attach(&daemon, 1).await;
+    let job = daemon.create(scaled(1, 1)).await;
+    let launch = launcher.launch().await;
+    let mut client = LaunchServiceClient::new(over_tcp(&daemon, Headers::token(&launch.token)).await);
+    let version = env!("CARGO_PKG_VERSION").into();
+    let join = v1::JoinLaunchRequest { rank: 0, outpost: 1, world_size: 1, version, host: "here".into() };
+    assert_eq!(client.join_launch(join).await.unwrap().into_inner().log_max_bytes, 4096);
+    // What does not fit is dropped, as a runner of this machine drops it, and does not come again.
+    let events = "tensorboard/events.out.tfevents.1";
+    for (file, most) in [("runner.log", 4096 + (8 << 10)), (events, 4096 + (1 << 20))] {
+        for offset in (0..4).map(|number| number * 500_000) {
+            let piece = v1::Piece { file: file.into(), offset, data: vec![b'x'; 500_000], after_step: 0 };
+            let push = v1::PushJournalRequest { rank: 0, outpost: 1, pieces: vec![piece] };
+            let answer = client.push_journal(push).await.unwrap().into_inner();
+            assert_eq!(answer.received, [offset + 500_000], "{file}");
+        }
+        assert_eq!(std::fs::metadata(daemon.job_folder(&job.name).join(file)).unwrap().len(), most, "{file}");
+    }
+    // Nobody has so much room; the job tells it, and the files may come again.
+    let files = vec![v1::PutFile { name: "model".into(), size_bytes: 1 << 60, sha256: "0".repeat(64) }];
+    let begin = v1::PutFilesBegin { rank: 0, outpost: 1, step: 0, files, removed_steps: Vec::new() };
+    let first = v1::PutFilesRequest { part: Some(v1::put_files_request::Part::Begin(begin)) };
+    let told = client.put_artifacts(futures_util::stream::iter([first])).await.unwrap_err();
+    assert_eq!(refusal(&told), (Code::ResourceExhausted, "STATE_FULL".into()));
+    let waits = |job: &v1::Job| job.waiting_reason.contains("the files have 1152921504606846976 bytes");
+    daemon.watch_until(&job.name, waits).await;
+    assert_eq!(std::fs::read_dir(daemon.job_folder(&job.name).join("artifacts")).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn an_owner_whose_jobs_hold_what_they_may_brings_no_more_files() {
+    let daemon = setup().set("jobs.max_state_bytes_per_owner", "1000000").start();
+    let mut launcher = attach(&daemon, 1).await;
+    daemon.create(scaled(1, 1)).await;
+    let launch = launcher.launch().await;
+    let mut client = LaunchServiceClient::new(over_tcp(&daemon, Headers::token(&launch.token)).await);
+    let put = |size: usize| {
+        let data = vec![b'x'; size];
+        let sha256 = torchd::sha256::Sha256::of(&data);
+        let files = vec![v1::PutFile { name: "model".into(), size_bytes: size as u64, sha256 }];
+        let begin = v1::PutFilesBegin { rank: 0, outpost: 1, step: 0, files, removed_steps: Vec::new() };
+        let part = v1::put_files_request::Part::Begin(begin);
+        let data = data.chunks(500_000).map(|data| v1::put_files_request::Part::Data(data.to_vec()));
+        let parts: Vec<_> = std::iter::once(part).chain(data).collect();
+        futures_util::stream::iter(parts.into_iter().map(|part| v1::PutFilesRequest { part: Some(part) }))
+    };
+    let told = client.put_artifacts(put(1_000_001)).await.unwrap_err();
+    assert_eq!(refusal(&told), (Code::ResourceExhausted, "OWNER_QUOTA".into()));
+    assert!(told.message().contains("jobs.max_state_bytes_per_owner in the settings is 1000000"), "{told}");
+    client.put_artifacts(put(600_000)).await.unwrap();
 }

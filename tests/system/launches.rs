@@ -15,6 +15,7 @@ use torchd::proto::v1::launcher_order::Order;
 use super::daemon::{Daemon, Setup, is_gone, wait_for};
 use super::ranks::{job, past, unbroken};
 use super::resume::{Outcome, event_steps, retried};
+use super::small_disk::SmallDisk;
 use super::tools;
 
 /// A job of ranks on other machines.
@@ -69,6 +70,11 @@ impl Launcher {
 
     /// Starts a rank as an engine would.
     fn rank(&self, daemon: &Daemon, launch: &v1::Launch, rank: u32, port: u16) -> Rank {
+        self.rank_telling(daemon, launch, rank, port, Stdio::inherit())
+    }
+
+    /// The same with another standard error.
+    fn rank_telling(&self, daemon: &Daemon, launch: &v1::Launch, rank: u32, port: u16, told: Stdio) -> Rank {
         let mut command = Command::new(env!("CARGO_BIN_EXE_torchd"));
         command.arg("--rank").env_clear().env("PATH", std::env::var_os("PATH").unwrap());
         command.env("OMP_WAIT_POLICY", "PASSIVE").env("TMPDIR", self.place.path());
@@ -76,7 +82,7 @@ impl Launcher {
         command.env("RANK", rank.to_string()).env("WORLD_SIZE", launch.world_size.to_string());
         command.env("MASTER_ADDR", "127.0.0.1").env("MASTER_PORT", port.to_string());
         let errors = self.place.path().join(format!("error-{}-{rank}.json", launch.attempt));
-        Rank(command.env("TORCHELASTIC_ERROR_FILE", errors).stdin(Stdio::null()).spawn().unwrap())
+        Rank(command.env("TORCHELASTIC_ERROR_FILE", errors).stdin(Stdio::null()).stderr(told).spawn().unwrap())
     }
 
     fn ranks(&self, daemon: &Daemon, launch: &v1::Launch) -> Vec<Rank> {
@@ -95,11 +101,15 @@ impl Launcher {
         self.client.end_launch(request).await.unwrap();
     }
 
+    /// The folders of outposts.
+    fn left(&self) -> Vec<std::ffi::OsString> {
+        let left = std::fs::read_dir(self.place.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        left.filter(|name| name.to_string_lossy().contains("torchd-")).collect()
+    }
+
     /// Nothing of any rank is left.
     fn assert_tidy(&self) {
-        let left = std::fs::read_dir(self.place.path()).unwrap().map(|entry| entry.unwrap().file_name());
-        let left: Vec<_> = left.filter(|name| name.to_string_lossy().starts_with("torchd-")).collect();
-        assert!(left.is_empty(), "{left:?}");
+        assert!(self.left().is_empty(), "{:?}", self.left());
     }
 }
 
@@ -233,8 +243,9 @@ async fn whatever_dies_the_next_attempt_gives_the_same_numbers() {
         let launch = launcher.launch().await;
         let mut ranks = launcher.ranks(&daemon, &launch);
         past(&daemon, &job.name, 12).await;
+        let runner = runner_of(&launcher, &launch, 1);
         match blow {
-            "runner" => kill(Pid::from_raw(runner_of(&launcher, &launch, 1)), Signal::SIGKILL).unwrap(),
+            "runner" => kill(Pid::from_raw(runner), Signal::SIGKILL).unwrap(),
             // Its runner saves and leaves by itself, and the daemon does not hear of it any more.
             "outpost" => ranks[1].signal(Signal::SIGKILL),
             // As an engine that is cancelled. All ranks stop after the same step.
@@ -243,6 +254,8 @@ async fn whatever_dies_the_next_attempt_gives_the_same_numbers() {
         for rank in &mut ranks {
             rank.end();
         }
+        wait_for("the end of the runner", || is_gone(runner).then_some(()));
+        assert_eq!(launcher.left().len(), usize::from(blow == "outpost"), "{blow}");
         launcher.ended(&launch, "").await;
         let again = launcher.launch().await;
         assert_eq!((again.job.as_str(), again.attempt), (job.name.as_str(), 2), "{blow}");
@@ -250,10 +263,13 @@ async fn whatever_dies_the_next_attempt_gives_the_same_numbers() {
         let reason = if blow == "runner" { v1::JobEndReason::KilledBySignal } else { v1::JobEndReason::Interrupted };
         assert_eq!(last.reason(), reason, "{blow}: {}", last.message);
         assert_eq!(last.message.starts_with("rank 1: "), blow != "asked", "{blow}: {}", last.message);
-        let _ranks = launcher.ranks(&daemon, &again);
+        let mut ranks = launcher.ranks(&daemon, &again);
         let ended = daemon.watch_to_end(&job.name).await;
         let end = ended.end.clone().unwrap();
         assert_eq!((end.reason(), ended.attempt), (v1::JobEndReason::Finished, 2), "{blow}: {}", end.message);
+        assert!(ranks.iter_mut().all(|rank| rank.end() == Some(0)));
+        // Outposts remove what one has left that was killed.
+        launcher.assert_tidy();
         launcher.ended(&again, "").await;
         Outcome::of(&daemon, &ended).await.assert_same(&whole);
     }
@@ -347,4 +363,75 @@ async fn an_engine_that_does_not_start_the_ranks_is_the_reason_of_the_end() {
     let last = daemon.get(&job.name).await.last_attempt_end.unwrap();
     assert_eq!(last.reason(), v1::JobEndReason::Interrupted);
     assert!(last.message.ends_with("its launcher left before any rank had joined"), "{}", last.message);
+}
+
+#[tokio::test]
+async fn a_job_that_waits_for_slots_is_not_overtaken_by_smaller_ones() {
+    let daemon = setup().start();
+    let mut launcher = attach(&daemon, 2).await;
+    let first = daemon.create(scaled(1, 1)).await;
+    let launch = launcher.launch().await;
+    let large = daemon.create(scaled(2, 2)).await;
+    daemon.watch_until(&large.name, |job| job.waiting_reason.starts_with("needs 2 slots of torchrun")).await;
+    let small = daemon.create(scaled(1, 1)).await;
+    let behind = format!("1 job is ahead of it in the queue; the first is {}", large.name);
+    daemon.watch_until(&small.name, |job| job.waiting_reason == behind).await;
+    let cancel = |name: &str| v1::CancelJobRequest { name: name.into(), ..Default::default() };
+    daemon.jobs().await.cancel_job(cancel(&first.name)).await.unwrap();
+    daemon.watch_to_end(&first.name).await;
+    launcher.ended(&launch, "").await;
+    let launch = launcher.launch().await;
+    assert_eq!((launch.job.as_str(), launch.world_size), (large.name.as_str(), 2));
+    daemon.jobs().await.cancel_job(cancel(&large.name)).await.unwrap();
+    daemon.watch_to_end(&large.name).await;
+    launcher.ended(&launch, "").await;
+    assert_eq!(launcher.launch().await.job, small.name);
+}
+
+#[tokio::test]
+async fn an_outpost_whose_words_nobody_reads_trains_to_the_end() {
+    if !tools::has_ranks() {
+        return;
+    }
+    let daemon = setup().start();
+    let mut launcher = attach(&daemon, 2).await;
+    let job = daemon.create(scaled(2, 2)).await;
+    let launch = launcher.launch().await;
+    let port = free_port();
+    let start = |rank| launcher.rank_telling(&daemon, &launch, rank, port, Stdio::piped());
+    let mut ranks: Vec<_> = (0..2).map(start).collect();
+    // Whatever they tell from here on fails with EPIPE.
+    ranks.iter_mut().for_each(|rank| drop(rank.0.stderr.take()));
+    let end = daemon.watch_to_end(&job.name).await.end.unwrap();
+    assert_eq!(end.reason(), v1::JobEndReason::Finished, "{}", end.message);
+    assert!(ranks.iter_mut().all(|rank| rank.end() == Some(0)));
+    launcher.assert_tidy();
+}
+
+#[tokio::test]
+async fn a_full_disk_keeps_no_rank_of_a_cancelled_job() {
+    let Some(disk) = tools::allowed("a small disk", SmallDisk::mount()) else { return };
+    if !tools::has_ranks() {
+        return;
+    }
+    // The folders of jobs alone are there, so that the daemon can write down what it is asked.
+    let state = TempDir::new().unwrap();
+    std::os::unix::fs::symlink(disk.path(), state.path().join("jobs")).unwrap();
+    let setup = Setup::in_state(state.path()).set("jobs.cpu_slots", "1").set("jobs.orphan_timeout", "600s");
+    let daemon = setup.set("runner.stop_grace", "2s").start();
+    let mut launcher = attach(&daemon, 1).await;
+    let job = daemon.create(scaled(1, 1)).await;
+    let launch = launcher.launch().await;
+    let mut ranks = launcher.ranks(&daemon, &launch);
+    past(&daemon, &job.name, 3).await;
+    disk.fill();
+    daemon.watch_until(&job.name, |job| job.waiting_reason.contains("takes nothing of its ranks")).await;
+    let cancel = v1::CancelJobRequest { name: job.name.clone(), ..Default::default() };
+    daemon.jobs().await.cancel_job(cancel).await.unwrap();
+    let ended = daemon.watch_to_end(&job.name).await;
+    assert_eq!(ended.state(), v1::JobState::Cancelled, "{:?}", ended.end);
+    for rank in &mut ranks {
+        rank.end();
+    }
+    launcher.assert_tidy();
 }

@@ -1,0 +1,126 @@
+//! Which launcher a job gets, and what a job that gets none waits for.
+
+use std::collections::HashMap;
+
+use super::{LauncherKey, Launches, Offer, Place, how_to_attach};
+use crate::job::JobId;
+use crate::job::spec::Engine;
+
+/// Why a job gets no launcher now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoPlace {
+    /// No launcher that is attached could ever have room for it.
+    Nowhere(String),
+    /// These launchers could, and have no room now.
+    Taken {
+        /// Why, in words.
+        words: String,
+        /// Those that could have room.
+        launchers: Vec<LauncherKey>,
+    },
+    /// Jobs ahead of it wait for all launchers that could have room.
+    Behind(Vec<LauncherKey>),
+}
+
+/// The jobs that wait for launchers, as far as a queue was looked through: a large job is never
+/// overtaken for ever by small ones that would use the same launcher.
+#[derive(Debug, Default)]
+pub struct Line(HashMap<LauncherKey, (JobId, usize)>);
+
+impl Line {
+    /// A job waits for launchers. Those behind it get none of these.
+    pub fn add(&mut self, id: &JobId, launchers: &[LauncherKey]) {
+        for launcher in launchers {
+            self.0.entry(launcher.clone()).or_insert_with(|| (id.clone(), 0)).1 += 1;
+        }
+    }
+
+    /// The first job that waits for one of these launchers, and how many there are.
+    pub fn ahead(&self, launchers: &[LauncherKey]) -> Option<(JobId, usize)> {
+        launchers.iter().filter_map(|launcher| self.0.get(launcher)).max_by_key(|(_, jobs)| *jobs).cloned()
+    }
+
+    fn keeps(&self, launcher: &LauncherKey) -> bool {
+        self.0.contains_key(launcher)
+    }
+}
+
+impl Launches {
+    /// Finds room for a job of that owner with one of these numbers of ranks, the most wished
+    /// first, at a launcher that no job of `line` waits for.
+    ///
+    /// # Errors
+    /// Why there is none now.
+    pub fn find_place(&self, owner: &str, engine: Engine, sizes: &[u32], line: &Line) -> Result<Place, NoPlace> {
+        let state = self.state();
+        let offers = state.launchers.values().map(|attached| &attached.offer);
+        let serves = |offer: &&Offer| offer.engine == engine && (offer.is_for_all || *offer.key.owner == *owner);
+        let serving: Vec<_> = offers.filter(serves).collect();
+        let free = |offer: &Offer| offer.slots.saturating_sub(state.taken(&offer.key));
+        let least = sizes.iter().copied().min().unwrap_or(1);
+        let able: Vec<_> = serving.iter().filter(|offer| offer.slots >= least).collect();
+        let found = sizes.iter().find_map(|size| {
+            let with_room = able.iter().filter(|offer| free(offer) >= *size && !line.keeps(&offer.key));
+            // The tightest, so that others stay free for larger jobs.
+            with_room.min_by_key(|offer| (free(offer), offer.key.name.clone())).map(|offer| Place {
+                launcher: offer.key.clone(),
+                engine,
+                world_size: *size,
+            })
+        });
+        found.ok_or_else(|| {
+            let launchers: Vec<_> = able.iter().map(|offer| offer.key.clone()).collect();
+            let words = match serving.iter().map(|offer| (free(offer), offer.slots)).max() {
+                None => format!("no launcher of {engine} is attached for {owner}; {}", how_to_attach(engine)),
+                Some((free, slots)) => {
+                    format!(
+                        "needs {least} slots of {engine}; of its launchers' slots at most {free} of {slots} are free"
+                    )
+                }
+            };
+            if launchers.is_empty() {
+                NoPlace::Nowhere(words)
+            } else if launchers.iter().all(|launcher| line.keeps(launcher)) {
+                NoPlace::Behind(launchers)
+            } else {
+                NoPlace::Taken { words, launchers }
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::super::tests::limits;
+    use super::*;
+    use crate::access::LaunchTokens;
+
+    fn key(name: &str) -> LauncherKey {
+        LauncherKey { owner: "alice".into(), name: name.into() }
+    }
+
+    #[test]
+    fn what_a_job_waits_for_no_job_behind_it_gets() {
+        let launches = Launches::new(limits(), LaunchTokens::default());
+        let offer = |name, slots| Offer { key: key(name), is_for_all: false, engine: Engine::Torchrun, slots };
+        let _small = launches.attach(offer("small", 2), Vec::new());
+        let mut line = Line::default();
+        let find = |sizes: &[u32], line: &Line| launches.find_place("alice", Engine::Torchrun, sizes, line);
+        assert!(matches!(launches.find_place("bob", Engine::Torchrun, &[1], &line), Err(NoPlace::Nowhere(_))));
+        assert!(matches!(find(&[4], &line), Err(NoPlace::Nowhere(_))), "nobody is held back for what never comes");
+        assert_eq!(find(&[4, 2, 1], &line).map(|place| place.world_size), Ok(2));
+        let (large, other) = (JobId::new(SystemTime::now(), 1), JobId::new(SystemTime::now(), 2));
+        line.add(&large, &[key("small")]);
+        line.add(&other, &[key("small")]);
+        let behind = find(&[1], &line);
+        assert_eq!(behind, Err(NoPlace::Behind(vec![key("small")])));
+        assert_eq!(line.ahead(&[key("small")]), Some((large, 2)));
+        let _free = launches.attach(offer("free", 8), Vec::new());
+        assert_eq!(find(&[2], &line).map(|place| place.launcher), Ok(key("free")), "nobody waits for this one");
+        assert_eq!(line.ahead(&[key("free")]), None);
+        let Err(NoPlace::Nowhere(words)) = find(&[9], &line) else { panic!("it has room for eight") };
+        assert!(words.starts_with("needs 9 slots of torchrun"), "{words}");
+    }
+}

@@ -1,0 +1,113 @@
+//! A launch and its files, without an engine.
+
+use std::fs;
+use std::io::Read;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::sys::stat::Mode;
+
+use super::launch::{Launch, Limits, RankState, Trouble};
+use super::record::Record;
+use super::*;
+use crate::job::end::Exit;
+
+/// Limits that nobody meets.
+pub(super) fn limits() -> Limits {
+    Limits {
+        lease: Duration::ZERO,
+        orphan_timeout: Duration::from_secs(3600),
+        stop_grace: Duration::from_secs(10),
+        log_max_bytes: 1 << 20,
+        max_event_bytes: 1 << 20,
+        journal_bytes: 1 << 20,
+        may_leave_machine: false,
+        group_reads: false,
+    }
+}
+
+fn record(folder: &JobFolder) -> Record {
+    let launcher = LauncherKey { owner: "alice".into(), name: "test".into() };
+    let place = Place { launcher, engine: Engine::Torchrun, world_size: 1 };
+    Record::new(folder, 1, place, "0".repeat(64), Duration::from_secs(60), 1, None).unwrap()
+}
+
+fn launch(place: &tempfile::TempDir, limits: Limits) -> (Arc<Launch>, JobFolder) {
+    let folder = JobFolder::new(place.path().into());
+    for made in [folder.tensorboard(), folder.checkpoints(), folder.artifacts()] {
+        fs::create_dir_all(made).unwrap();
+    }
+    let launch = Launch::new(JobId::new(SystemTime::now(), 1), folder.clone(), record(&folder), limits);
+    (Arc::new(launch), folder)
+}
+
+fn piece(offset: u64, data: &str) -> Piece {
+    Piece { file: "journal".into(), offset, data: data.into(), after_step: 0 }
+}
+
+/// A time at which every lease is over.
+fn later() -> Instant {
+    Instant::now() + Duration::from_secs(10)
+}
+
+#[test]
+fn a_rank_is_not_over_while_something_is_written_for_it_and_nothing_is_written_afterwards() {
+    let place = tempfile::tempdir().unwrap();
+    let (launch, folder) = launch(&place, limits());
+    // Opening it waits for somebody who reads.
+    nix::unistd::mkfifo(&folder.journal(), Mode::S_IRWXU).unwrap();
+    launch.hear(0, 1).unwrap();
+    let pushing = launch.clone();
+    let push = std::thread::spawn(move || pushing.push(0, 1, vec![piece(0, "abc")]).map(drop));
+    while !launch.is_written() {
+        std::thread::yield_now();
+    }
+    assert_eq!(launch.state(0, later()), RankState::Runs, "it is being written");
+    let mut read = [0; 3];
+    fs::File::open(folder.journal()).unwrap().read_exact(&mut read).unwrap();
+    push.join().unwrap().unwrap();
+    assert!(matches!(launch.state(0, later()), RankState::Over(Exit::Unknown, Some(Trouble::Lost(_)))));
+    fs::remove_file(folder.journal()).unwrap();
+    assert!(matches!(launch.push(0, 1, vec![piece(0, "abc")]), Err(LaunchError::Over(0))));
+    assert!(!folder.journal().exists());
+}
+
+#[test]
+fn files_that_came_before_a_launch_was_ended_get_no_names_behind_it() {
+    let place = tempfile::tempdir().unwrap();
+    let (launch, folder) = launch(&place, limits());
+    let file = PutFile { name: "model".into(), size_bytes: 5, sha256: crate::sha256::Sha256::of(b"whole") };
+    let plan = PutPlan { rank: 0, outpost: 1, step: None, files: vec![file], removed_steps: Vec::new() };
+    let mut put = launch.begin_put(plan).unwrap();
+    put.write(b"whole").unwrap();
+    launch.close();
+    assert!(matches!(put.finish(), Err(LaunchError::Over(0))));
+    assert_eq!(fs::read_dir(folder.artifacts()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_journal_that_becomes_too_long_ends_its_rank_with_words() {
+    let place = tempfile::tempdir().unwrap();
+    let (launch, folder) = launch(&place, Limits { journal_bytes: 5, ..limits() });
+    assert_eq!(launch.push(0, 1, vec![piece(0, "abc")]).unwrap().1, [3]);
+    let Err(full @ LaunchError::Full { .. }) = launch.push(0, 1, vec![piece(3, "def")]) else { panic!("it is taken") };
+    let words = full.to_string();
+    assert!(words.contains("would have 6 bytes; 5 are the most") && words.contains("jobs.max_event_bytes"), "{words}");
+    assert_eq!(launch.state(0, Instant::now()), RankState::Over(Exit::Unknown, Some(Trouble::Full(words))));
+    assert_eq!(fs::read_to_string(folder.journal()).unwrap(), "abc");
+}
+
+#[test]
+fn a_machine_that_lost_bytes_of_earlier_attempts_is_known_to_the_next_daemon_too() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = JobFolder::new(place.path().into());
+    fs::write(folder.journal(), "before").unwrap();
+    let (launch, folder) = launch(&place, limits());
+    fs::write(folder.journal(), "bef").unwrap();
+    assert_eq!(launch.push(0, 1, vec![piece(3, "d")]).unwrap().1, [0], "it is sent from the beginning");
+    assert_eq!(launch.push(0, 1, vec![piece(0, "abcd")]).unwrap().1, [4]);
+    let record = Record::read(&folder).unwrap().unwrap();
+    let next = Launch::adopted(launch.job().clone(), folder.clone(), record, limits());
+    assert_eq!(next.push(0, 1, vec![piece(2, "cde")]).unwrap().1, [5]);
+    assert_eq!(fs::read_to_string(folder.journal()).unwrap(), "befabcde");
+}
