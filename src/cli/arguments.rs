@@ -266,7 +266,7 @@ pub(super) struct RedoArguments {
 /// A program and its circumstances.
 #[derive(Debug, Args)]
 pub(super) struct RunArguments {
-    /// GPUs: 0 or 1
+    /// GPUs that it sees, all or none
     #[arg(long, default_value_t = 0)]
     pub(super) gpus: u32,
     /// CPU slots, and threads of computation; all of them by default, 1 with a GPU

@@ -16,6 +16,8 @@ pub struct GpuSlot {
     pub label: String,
     /// The uuid of the GPU: of an instance, the one that it is a part of.
     pub gpu_uuid: String,
+    /// The model of the GPU; empty where it is not known.
+    pub model: String,
     /// The driver's number of the GPU.
     pub index: u32,
     /// Memory that jobs can have together; None where it is not known.
@@ -61,6 +63,7 @@ pub fn slots(snapshot: &Snapshot, holders: &[Holder]) -> Vec<GpuSlot> {
             let slot = GpuSlot {
                 uuid: gpu.uuid.clone(),
                 gpu_uuid: gpu.uuid.clone(),
+                model: gpu.model.clone(),
                 label,
                 index: gpu.index,
                 memory_bytes: room(gpu.memory.as_ref()),
@@ -76,6 +79,7 @@ pub fn slots(snapshot: &Snapshot, holders: &[Holder]) -> Vec<GpuSlot> {
             let slot = GpuSlot {
                 uuid: instance.uuid.clone(),
                 gpu_uuid: gpu.uuid.clone(),
+                model: gpu.model.clone(),
                 label: format!("instance {} ({}) of {label}", instance.index, instance.profile),
                 index: gpu.index,
                 memory_bytes: room(instance.memory.as_ref()),

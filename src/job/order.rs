@@ -111,7 +111,8 @@ pub struct Lease {
     pub device: LeasedDevice,
     /// Threads of computation.
     pub cpu_threads: u32,
-    /// The GPUs, on CUDA: one a rank. None is known where the order of a runner cannot be read.
+    /// The GPUs, on CUDA: those of a job, one a rank, or the one of a rank in its own order. None is
+    /// known where the order of a runner cannot be read.
     // Orders of earlier versions have one GPU or none.
     #[serde(alias = "gpu", deserialize_with = "one_or_several")]
     pub gpus: Vec<LeasedGpu>,
@@ -240,5 +241,27 @@ impl Inputs {
 impl From<DataInputs> for Inputs {
     fn from(data: DataInputs) -> Self {
         Self::Data(data)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_of_the_version_before_have_one_gpu_or_none() {
+        let read = |gpu: &str| {
+            let text = format!(r#"{{"device": "cuda", "cpu_threads": 2, {gpu}}}"#);
+            serde_json::from_str::<Lease>(&text).unwrap()
+        };
+        let one = r#"{"visible": "GPU-a", "index": 3, "memory_bytes": null}"#;
+        assert_eq!(read(r#""gpu": null"#).visible(), None);
+        assert_eq!(read(&format!(r#""gpu": {one}"#)).visible().as_deref(), Some("GPU-a"));
+        let two = read(&format!(r#""gpus": [{one}, {}]"#, one.replace("GPU-a", "GPU-b")));
+        assert_eq!(
+            (two.visible().as_deref(), two.of_rank(1).visible().as_deref()),
+            (Some("GPU-a,GPU-b"), Some("GPU-b"))
+        );
+        assert_eq!(serde_json::from_value::<Lease>(serde_json::to_value(&two).unwrap()).unwrap(), two);
     }
 }

@@ -221,8 +221,17 @@ impl Task {
     /// read, it counts as holding what its job asked for, and a GPU that nobody else gets.
     async fn find_lease(&self, live: &mut Live) {
         let (place, attempt) = (self.folder(&live.job.id), live.job.attempt);
-        let (lease, unread) = match blocking(move || place.read_order(attempt)).await {
-            Ok(order) => (order.lease, None),
+        // The order of a rank has its own GPU.
+        let read = move || {
+            let order = place.read_order(attempt)?;
+            let mut lease = order.lease;
+            for rank in 1..order.rank.filter(|_| !lease.gpus.is_empty()).map_or(1, |rank| rank.count) {
+                lease.gpus.extend(place.rank(rank).read_order(attempt)?.lease.gpus);
+            }
+            Ok::<_, std::io::Error>(lease)
+        };
+        let (lease, unread) = match blocking(read).await {
+            Ok(lease) => (lease, None),
             Err(error) => (self.assumed_lease(&live.job), Some(error.to_string())),
         };
         live.lease = Some(lease);

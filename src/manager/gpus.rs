@@ -84,6 +84,7 @@ fn by_number(index: u32) -> GpuSlot {
     GpuSlot {
         uuid: index.to_string(),
         gpu_uuid: String::new(),
+        model: String::new(),
         label: format!("CUDA device {index}"),
         index,
         memory_bytes: None,

@@ -33,24 +33,32 @@ pub(super) fn host_memory<'a>(
     let most = if is_afar { 0 } else { settings.node.memory().total_bytes };
     let ranks = u64::from(resources.rank_count());
     // Each has the data and the state of training for itself.
-    let Some(limit) = resources.memory_limit_bytes else { return HostMemory { bytes: most / ranks, owner } };
+    let Some(limit) = resources.memory_limit_bytes else { return HostMemory { bytes: most / ranks, owner, ranks } };
     if ranks > 1 && most > 0 && limit.saturating_mul(ranks) > most {
         let found = format!("is {limit} for each of {ranks} ranks; jobs can have {most} on this machine");
         wrong.add("resources.memory_limit_bytes", found);
     } else if most > 0 && limit > most {
         wrong.add("resources.memory_limit_bytes", format!("is {limit}; jobs can have {most} on this machine"));
     }
-    HostMemory::within(limit, owner)
+    HostMemory { ranks, ..HostMemory::within(limit, owner) }
 }
 
-/// No machine will ever have more GPUs for a job than it has now, nor a GPU more than all of its
-/// memory. Instances of a divided GPU do not count as several: CUDA shows a process one at most.
-/// Nothing is known where there are no slots.
+/// No machine will ever have more GPUs of one model for a job than it has now, nor a GPU more than
+/// all of its memory. Instances of a divided GPU do not count as several: CUDA shows a process one
+/// at most. Nothing is known where there are no slots.
 pub(super) fn judge_gpus(resources: Resources, slots: &[GpuSlot], wrong: &mut Violations) {
-    let whole = slots.iter().filter(|slot| !slot.is_instance()).count();
-    if let Some(count) = resources.gpus().filter(|count| *count > 1 && *count as usize > whole && !slots.is_empty()) {
-        let divided = if whole < slots.len() { ", those that are divided left out" } else { "" };
-        wrong.add("resources.gpu_count", format!("is {count}; this machine has {whole} for jobs{divided}"));
+    let count = resources.gpus().unwrap_or(1) as usize;
+    let fit: Vec<&GpuSlot> = slots.iter().filter(|slot| count == 1 || !slot.is_instance()).collect();
+    let most_of_one_model = |slots: &[&GpuSlot]| {
+        let of = |model: &str| slots.iter().filter(|slot| slot.model == model).count();
+        slots.iter().map(|slot| of(&slot.model)).max().unwrap_or_default()
+    };
+    let most = most_of_one_model(&fit);
+    if count > 1 && count > most && !slots.is_empty() {
+        let of_model = if most < fit.len() { " of one model" } else { "" };
+        let divided = if fit.len() < slots.len() { ", those that are divided left out" } else { "" };
+        wrong.add("resources.gpu_count", format!("is {count}; this machine has {most}{of_model} for jobs{divided}"));
+        return;
     }
     let Some(wanted) = resources.gpu_memory_bytes else { return };
     if resources.gpu_count == Some(0) {
@@ -58,9 +66,21 @@ pub(super) fn judge_gpus(resources: Resources, slots: &[GpuSlot], wrong: &mut Vi
         wrong.add("resources.gpu_memory_bytes", found);
         return;
     }
-    let largest = slots.iter().filter_map(|slot| Some((slot.memory_bytes?, &slot.label))).max();
-    if let Some((most, label)) = largest.filter(|(most, _)| *most < wanted) {
-        wrong.add("resources.gpu_memory_bytes", format!("is {wanted}; the most on this machine is {most}, on {label}"));
+    let has = |slot: &&&GpuSlot| slot.memory_bytes.is_none_or(|bytes| bytes >= wanted);
+    if most_of_one_model(&fit.iter().filter(has).copied().collect::<Vec<_>>()) >= count {
+        return;
+    }
+    let largest = fit.iter().filter_map(|slot| Some((slot.memory_bytes?, &slot.label))).max();
+    match largest {
+        Some((most, label)) if most < wanted => {
+            let found = format!("is {wanted}; the most on this machine is {most}, on {label}");
+            wrong.add("resources.gpu_memory_bytes", found);
+        }
+        Some(_) => {
+            let found = format!("is {wanted}, and this machine has no {count} GPUs of one model with so much");
+            wrong.add("resources.gpu_memory_bytes", found);
+        }
+        None => {}
     }
 }
 
@@ -114,7 +134,7 @@ pub(super) fn place(
         }
         None if ranks > cpu_slots => {
             let found = format!("is {ranks}; jobs may take {cpu_slots} cores on this machine, and each rank takes one");
-            wrong.add("resources.ranks", found);
+            wrong.add(if on_gpu { "resources.gpu_count" } else { "resources.ranks" }, found);
         }
         Some(threads) if threads > cpu_slots => {
             wrong

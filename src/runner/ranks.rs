@@ -18,14 +18,15 @@ use torchd::proto::v1::JobEndReason;
 
 use self::library::Group;
 pub(crate) use self::library::{Store, probe};
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, Result, first_line};
 use crate::shards::{Node, Sum, Tree, sum_of};
 use crate::stop::Stop;
 
 /// The others have to come within this time: they load libtorch meanwhile.
 const JOIN: Duration = Duration::from_secs(600);
 /// A call waits this long for the others, far longer than any step takes: the daemon sees one that
-/// hangs by its silence, and one that dies closes its connections at once.
+/// hangs by its silence. One that dies closes its connections, which gloo sees at once; NCCL may
+/// not, and the daemon ends ranks that wait there.
 const PATIENCE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Vectors with so many numbers on all ranks together are added by every rank, others in parts.
 const SMALL: i64 = 1 << 16;
@@ -205,7 +206,10 @@ impl Ranks {
             let mut start = 0;
             for part in of_kind {
                 if counts[part] > 0.0 {
-                    sums[part] = Some(sum.f_narrow(0, start, size(part))?.f_view(&parts[part].1[..])?);
+                    let own = sum.f_narrow(0, start, size(part))?.f_view(&parts[part].1[..])?;
+                    // CUDA adds the numbers of a tensor by their places in memory: without a place
+                    // of its own its norm would be another than in one process.
+                    sums[part] = Some(if self.device.is_cuda() { copied(&own)? } else { own });
                 }
                 start += size(part);
             }
@@ -278,6 +282,13 @@ fn shape(shards: Range<u32>, is_held: &impl Fn(u64) -> bool) -> Result<Shape> {
     Ok(tree.into_nodes())
 }
 
+/// A tensor in memory of its own.
+fn copied(tensor: &Tensor) -> std::result::Result<Tensor, TchError> {
+    let mut apart = tensor.f_empty_like()?;
+    apart.f_copy_(tensor)?;
+    Ok(apart)
+}
+
 /// A vector of so many numbers for each node; zeros for one that holds nothing.
 fn rows<T>(nodes: &[Node<T>], size: i64, to: (Kind, Device), of: impl Fn(&T) -> Result<Tensor>) -> Result<Tensor> {
     let none = || Ok(Tensor::f_zeros([size], to)?);
@@ -304,9 +315,24 @@ fn added(
     tree.whole(sum_of)
 }
 
-/// The failure of a rank whose others are gone: the cause is theirs.
-fn lost(what: &str) -> Failure {
-    Failure::new(JobEndReason::PeerLost, format!("another rank is gone: {what}"))
+/// The failure of a call among ranks: mostly another one is gone, and the cause is its own. What
+/// CUDA and NCCL say of themselves, and of memory, is of this one.
+fn lost(error: &TchError) -> Failure {
+    let TchError::Torch(text) = error else { return Failure::new(JobEndReason::Internal, first_line(error)) };
+    let mut words = first_line(error);
+    // NCCL tells its cause in the lines behind that one.
+    if let Some((_, cause)) = text.split_once("Last error:") {
+        let cause = cause.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+        words = format!("{words}: {cause}");
+    }
+    let says = |signs: &[&str]| signs.iter().any(|sign| text.contains(sign));
+    match Failure::from(TchError::Torch(text.clone())).reason {
+        JobEndReason::OutOfMemory => Failure::new(JobEndReason::OutOfMemory, words),
+        _ if says(&["no GPUs found", "CUDA error", "NCCL error"]) && !says(&["remote process exited"]) => {
+            Failure::new(JobEndReason::DeviceUnavailable, words)
+        }
+        _ => Failure::new(JobEndReason::PeerLost, format!("another rank is gone: {words}")),
+    }
 }
 
 #[cfg(test)]
@@ -421,6 +447,26 @@ mod tests {
     }
 
     #[test]
+    fn a_failure_is_that_of_another_rank_only_where_nothing_of_this_one_is_told() {
+        let told = |text: &str| lost(&TchError::Torch(text.into()));
+        let gloo = told("[../gloo/transport/tcp/pair.cc:537] Connection closed by peer [127.0.0.1]:5\nframe #0");
+        assert_eq!(gloo.reason, JobEndReason::PeerLost);
+        assert!(gloo.message.starts_with("another rank is gone: [../gloo"), "{}", gloo.message);
+        let text = "NCCL error in: NCCLUtils.cpp:77, unhandled system error, NCCL version 2.28.9\n\
+                    ncclSystemError: System call failed\nLast error:\nError while creating shared memory: No space left";
+        let nccl = told(text);
+        assert_eq!(nccl.reason, JobEndReason::DeviceUnavailable);
+        assert!(
+            nccl.message.ends_with("2.28.9: Error while creating shared memory: No space left"),
+            "{}",
+            nccl.message
+        );
+        assert_eq!(told("CUDA out of memory. Tried to allocate 2 MiB").reason, JobEndReason::OutOfMemory);
+        let gone = told("NCCL error in: a.cpp:1, remote process exited or there was a network error");
+        assert_eq!(gone.reason, JobEndReason::PeerLost);
+    }
+
+    #[test]
     fn a_rank_on_a_gpu_comes_to_the_sum_of_one_process_there_and_tells_by_the_cpu() {
         if let Some(absent) = Cuda::open().absence() {
             return skips::tell(skips::Skip::CannotRun, &absent);
@@ -433,6 +479,11 @@ mod tests {
             let (sums, alone) = sums(1, Batch { shards: 4, size: 7, seed, large }, device);
             assert!(alone.is_some() && sums == [alone]);
         }
+        // The places of parts in memory count there, as for the norm of gradients.
+        let odd = Tensor::rand([450], (Kind::Float, device));
+        let behind =
+            Tensor::cat(&[Tensor::zeros([3], (Kind::Float, device)), odd.shallow_clone()], 0).narrow(0, 3, 450);
+        assert_eq!(copied(&behind).unwrap().norm(), odd.norm());
         let folder = tempfile::tempdir().unwrap();
         let stop = Stop::new().unwrap();
         let place = Rank { rank: 0, count: 1 };

@@ -71,7 +71,7 @@ impl Training {
         ranks.compare("torchd", &Sha256::of(env!("CARGO_PKG_VERSION").as_bytes()))?;
         ranks.compare("libtorch", &Sha256::of(libtorch_version().as_bytes()))?;
         ranks.compare("the spec", &text(&self.work))?;
-        // Each has a GPU of its own.
+        // Each has a GPU of its own; the daemon gives GPUs of one model.
         let mut context = self.context.clone();
         if self.device.is_cuda() {
             context.processor.clear();

@@ -13,10 +13,10 @@ pub(super) enum NoGpu {
 }
 
 /// The GPUs for a job, all or none: the first that are free, or, for one that shares, the fullest
-/// that have room for it.
+/// that have room for it. Several are of one model: another one adds in another order.
 pub(super) fn choose(wish: GpuWish, held: &[LeasedGpu], machine: &Machine) -> Result<Vec<LeasedGpu>, NoGpu> {
     let mut obstacles = Vec::new();
-    let mut could_be = 0;
+    let mut could_be: Vec<&GpuSlot> = Vec::new();
     // With the room that each has, of those that are shared.
     let mut free: Vec<(u64, &GpuSlot)> = Vec::new();
     for slot in &machine.gpus {
@@ -24,7 +24,7 @@ pub(super) fn choose(wish: GpuWish, held: &[LeasedGpu], machine: &Machine) -> Re
             obstacles.push(obstacle);
             continue;
         }
-        could_be += 1;
+        could_be.push(slot);
         let on_it: Vec<&LeasedGpu> = held.iter().filter(|leased| leased.visible == slot.uuid).collect();
         match wish.memory_bytes {
             None => free.extend(on_it.is_empty().then_some((0, slot))),
@@ -40,36 +40,41 @@ pub(super) fn choose(wish: GpuWish, held: &[LeasedGpu], machine: &Machine) -> Re
     let count = wish.count.max(1) as usize;
     // The sort keeps their order where they have as much room.
     free.sort_by_key(|(room, _)| *room);
-    if let Some(chosen) = free.get(..count) {
+    let alike = |one: &GpuSlot, other: &GpuSlot| count == 1 || one.model == other.model;
+    let chosen = free.iter().find_map(|(_, first)| {
+        let of_model: Vec<_> = free.iter().filter(|(_, slot)| alike(first, slot)).take(count).collect();
+        (of_model.len() == count).then_some(of_model)
+    });
+    if let Some(chosen) = chosen {
         return Ok(chosen.iter().map(|(_, slot)| lease(wish, slot)).collect());
     }
+    let most = |slots: &[&GpuSlot]| {
+        slots.iter().map(|first| slots.iter().filter(|slot| alike(first, slot)).count()).max().unwrap_or_default()
+    };
     let needs = match (wish.memory_bytes, count) {
         (None, 1) => "needs a GPU".to_owned(),
         (None, _) => format!("needs {count} GPUs"),
         (Some(bytes), 1) => format!("needs {} of a GPU's memory", gigabytes(bytes)),
         (Some(bytes), _) => format!("needs {} of the memory of each of {count} GPUs", gigabytes(bytes)),
     };
+    let (can, now) = (most(&could_be), most(&free.iter().map(|(_, slot)| *slot).collect::<Vec<_>>()));
+    let of_model = if can < could_be.len() && count > 1 { " of one model" } else { "" };
     if machine.gpus.is_empty() {
         return Err(NoGpu::Unusable(format!("{needs}, and there is none now")));
     }
-    if could_be < count {
-        let others = match could_be {
-            0 => String::new(),
-            _ => format!("it could have {could_be}, since "),
-        };
-        return Err(NoGpu::Unusable(match obstacles.is_empty() {
-            true => format!("{needs}, and there are {could_be} now"),
-            false => format!("{needs}, and {others}{}", obstacles.join("; ")),
-        }));
+    if can < count {
+        let has = if can == 0 { String::new() } else { format!("it can have {can}{of_model} now") };
+        let why = [has, obstacles.join("; ")].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>();
+        return Err(NoGpu::Unusable(format!("{needs}, and {}", why.join(": "))));
     }
     let others =
         if obstacles.is_empty() { String::new() } else { format!(", apart from that {}", obstacles.join("; ")) };
-    let taken = match (wish.memory_bytes, could_be, count) {
-        (None, 1, _) => "the only one is taken".to_owned(),
-        (None, could_be, 1) => format!("all {could_be} are taken"),
-        (None, could_be, _) => format!("{} of {could_be} are free", free.len()),
-        (Some(_), _, 1) => "no one has so much left".to_owned(),
-        (Some(_), ..) => format!("{} have so much left", free.len()),
+    let taken = match (wish.memory_bytes, count) {
+        (None, 1) if can == 1 && could_be.len() == 1 => "the only one is taken".to_owned(),
+        (None, 1) => format!("all {} are taken", could_be.len()),
+        (None, _) => format!("{now} of {can}{of_model} are free"),
+        (Some(_), 1) => "no one has so much left".to_owned(),
+        (Some(_), _) => format!("{now}{of_model} have so much left"),
     };
     Err(NoGpu::Taken(format!("{needs}, and {taken}{others}")))
 }

@@ -33,6 +33,7 @@ fn slot(index: u32) -> GpuSlot {
     GpuSlot {
         uuid: format!("GPU-{index}"),
         gpu_uuid: format!("GPU-{index}"),
+        model: "NVIDIA A10".into(),
         label: format!("GPU {index} (NVIDIA A10)"),
         index,
         memory_bytes: Some(24 * GB),

@@ -18,6 +18,10 @@ use super::spec;
 /// A daemon on these GPUs whose runner says that CUDA can use `devices` of them. The variables of
 /// the stand-in are written into a copy of it: a runner's environment is cleared.
 fn setup(fake: &FakeGpus, devices: usize) -> Setup {
+    with_runner(fake.setup(), fake, devices)
+}
+
+fn with_runner(setup: Setup, fake: &FakeGpus, devices: usize) -> Setup {
     let runner = fake.path("runner");
     let script = fs::read_to_string("tests/native/runner_with_gpus.sh").unwrap();
     let script = script.replace("$RUNNER", env!("CARGO_BIN_EXE_torchd-runner")).replace("$GPUS", &devices.to_string());
@@ -25,7 +29,7 @@ fn setup(fake: &FakeGpus, devices: usize) -> Setup {
         .replace("exec \"$real\"", &format!("export NVML_FAKE={}\nexec \"$real\"", fake.path("scenario").display()));
     fs::write(&runner, script).unwrap();
     fs::set_permissions(&runner, fs::Permissions::from_mode(0o755)).unwrap();
-    fake.setup().set("runner.path", runner.to_str().unwrap()).set("runner.stop_grace", "2s")
+    setup.set("runner.path", runner.to_str().unwrap()).set("runner.stop_grace", "2s")
 }
 
 fn on_gpu(mut spec: v1::JobSpec, gpu_memory_bytes: Option<u64>) -> v1::JobSpec {
@@ -218,6 +222,12 @@ async fn a_model_on_two_gpus_has_a_rank_on_each_and_a_program_sees_both() {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     };
     assert_eq!(process.job, job.name);
+    // The next daemon knows which GPUs the job has.
+    let (state_dir, _state) = daemon.crash();
+    let daemon = with_runner(fake.watched_by(Setup::in_state(&state_dir)), &fake, 3).set("jobs.cpu_slots", "9");
+    let daemon = daemon.set("programs.enabled", "true").set("programs.allowed", "/usr/bin:/bin").start();
+    watch_until(&daemon, "the leases", |answer| holds(answer) == [1, 1, 0]).await;
+    waits_because(&daemon, &more, "needs 2 GPUs, and 1 of 3 are free").await;
     // The GPU of the second rank fails, and with it the job.
     fake.tell(&(gpus(3) + "event 1 1 8 79\n"));
     let end = daemon.watch_to_end(&job.name).await.end.unwrap();

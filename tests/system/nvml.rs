@@ -49,7 +49,12 @@ impl FakeGpus {
 
     /// A daemon that watches these GPUs ten times a second.
     pub(crate) fn setup(&self) -> Setup {
-        Setup::new()
+        self.watched_by(Setup::new())
+    }
+
+    /// The same of any daemon.
+    pub(crate) fn watched_by(&self, setup: Setup) -> Setup {
+        setup
             .env("NVML_FAKE", self.path("scenario"))
             .set("gpu.nvml_library", self.library.to_str().unwrap())
             .set("gpu.sample_interval", "100ms")

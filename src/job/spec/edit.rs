@@ -1,6 +1,8 @@
 //! The edits that a paused job allows: fields of its spec, by their paths. Each section names its
 //! fields that may change; the others are here, with the reason.
 
+mod gpus;
+
 use prost::Message;
 use prost_reflect::DynamicMessage;
 
@@ -117,6 +119,7 @@ impl Spec {
                 Err(error) => wrong.add(path, format!("is {value:?}, which is no JSON: {error}")),
             }
         }
+        gpus::keep_ranks_with(self, &mut message, &edits);
         if !wrong.0.is_empty() {
             return Err(wrong);
         }
@@ -126,7 +129,8 @@ impl Spec {
             && edited.recipe.shards != work.recipe.shards
         {
             let what = "may not change: the job has no training.shards, so that its numbers are those of one rank";
-            wrong.add("resources.ranks", what);
+            let edited = edits.iter().map(|edit| edit.path.as_str()).find(|path| path.starts_with("resources."));
+            wrong.add(edited.unwrap_or("resources.ranks"), what);
             return Err(wrong);
         }
         if edited.resources.gpus().is_some() != self.resources.gpus().is_some() {
@@ -263,6 +267,27 @@ mod tests {
     fn told(spec: &Spec, set: &[(&str, &str)]) -> Vec<String> {
         let wrong = spec.edited(&edits(set)).unwrap_err();
         wrong.0.into_iter().map(|wrong| format!("{}: {}", wrong.field, wrong.description)).collect()
+    }
+
+    #[test]
+    fn gpus_and_ranks_of_a_model_change_together_and_no_gpu_comes_or_goes() {
+        let on = |gpu_count| {
+            let resources = Some(v1::Resources { gpu_count: Some(gpu_count), ..v1::Resources::default() });
+            let training = good().training.map(|training| v1::Training { shards: Some(4), ..training });
+            Spec::stored(&v1::JobSpec { resources, training, ..good() }).unwrap()
+        };
+        for path in ["resources.gpu_count", "resources.ranks"] {
+            for count in [4, 1] {
+                let edited = on(2).edited(&edits(&[(path, &count.to_string())])).unwrap();
+                assert_eq!((edited.resources.gpus(), edited.resources.rank_count()), (Some(count), count), "{path}");
+            }
+        }
+        for (spec, value) in [(on(2), "0"), (on(0), "1")] {
+            let told = told(&spec, &[("resources.gpu_count", value)]);
+            assert!(told[0].starts_with("resources.gpu_count: may not change between 0 and more"), "{told:?}");
+        }
+        let both = told(&on(2), &[("resources.gpu_count", "4"), ("resources.ranks", "2")]);
+        assert!(both[0].starts_with("resources.ranks: is 2, and the job has 4 of resources.gpu_count"), "{both:?}");
     }
 
     #[test]

@@ -21,12 +21,14 @@ pub struct HostMemory<'a> {
     pub bytes: u64,
     /// Its owner, for example `this machine`.
     pub owner: &'a str,
+    /// The ranks of the job, each of which has so much and takes its share of a batch.
+    pub ranks: u64,
 }
 
 impl<'a> HostMemory<'a> {
     /// The memory of a job under a limit, in bytes: the runner itself takes some of it.
     pub fn within(limit: u64, owner: &'a str) -> Self {
-        Self { bytes: limit.saturating_sub(RUNNER_BYTES), owner }
+        Self { bytes: limit.saturating_sub(RUNNER_BYTES), owner, ranks: 1 }
     }
 
     /// The part that the values of the data may take: what has more is read in shards, or row by
@@ -65,7 +67,7 @@ pub fn judge_memory(
     memory: HostMemory<'_>,
     wrong: &mut Violations,
 ) {
-    let HostMemory { bytes: most, owner } = memory;
+    let HostMemory { bytes: most, owner, ranks } = memory;
     if most == 0 {
         return;
     }
@@ -110,7 +112,8 @@ pub fn judge_memory(
     ] {
         let Some(batch) = batch else { continue };
         let each = model.bytes_per_example(train);
-        let need = u64::from(batch).saturating_mul(each).saturating_add(to_load).saturating_add(to_train);
+        let share = u64::from(batch).div_ceil(ranks);
+        let need = share.saturating_mul(each).saturating_add(to_load).saturating_add(to_train);
         if need > most {
             let (need, most) = (in_words(need), in_words(most));
             let what =
@@ -197,7 +200,7 @@ mod tests {
             &sets,
             data,
             on_gpu,
-            HostMemory { bytes, owner: "this machine" },
+            HostMemory { bytes, owner: "this machine", ranks: 1 },
             &mut wrong,
         );
         wrong.0.into_iter().map(|violation| format!("{}: {}", violation.field, violation.description)).collect()
@@ -233,7 +236,7 @@ mod tests {
                 &sets,
                 train.memory_bytes(),
                 true,
-                HostMemory { bytes: gib, owner: "this machine" },
+                HostMemory { bytes: gib, owner: "this machine", ranks: 1 },
                 &mut wrong,
             );
             wrong
@@ -262,7 +265,7 @@ mod tests {
                 &sets,
                 data,
                 true,
-                HostMemory { bytes, owner: "this machine" },
+                HostMemory { bytes, owner: "this machine", ranks: 1 },
                 &mut wrong,
             );
             demands.judge(Some(&sets[0]), Some(&sets[1]), &mut wrong);

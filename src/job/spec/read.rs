@@ -119,7 +119,7 @@ fn in_ranks(work: Work, (field, ranks): (&str, u32), wrong: &mut Violations) -> 
         return Work::Model(work);
     }
     if work.mode != Mode::Train {
-        wrong.add(field, format!("is {ranks}, and several ranks do nothing but train: leave mode out"));
+        wrong.add(field, format!("is {ranks}, and several ranks do nothing but train: 1 is right beside mode"));
     }
     if work.recipe.accumulate_steps > 1 && work.recipe.shards.is_none() {
         let what = format!("is {ranks} beside training.accumulate_steps; training.shards saves as much memory");

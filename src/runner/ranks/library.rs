@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 use std::time::Duration;
 
 use libloading::os::unix;
-use tch::{Device, Tensor};
+use tch::{Device, TchError, Tensor};
 use torchd::job::order::Meeting;
 
 use crate::library::{Wanted, told};
@@ -101,16 +101,16 @@ impl Group {
     /// device.
     ///
     /// # Errors
-    /// Why that cannot be, in words.
+    /// Why that cannot be, in the words of libtorch.
     pub(super) fn join(
         store: &Store<'_>,
         device: Device,
         (rank, count): (u32, u32),
         join: Duration,
         timeout: Duration,
-    ) -> Result<Self, String> {
-        let functions = Functions::open(device)?;
-        let text = |bytes: &[u8]| CString::new(bytes).map_err(|error| error.to_string());
+    ) -> Result<Self, TchError> {
+        let functions = Functions::open(device).map_err(TchError::Torch)?;
+        let text = |bytes: &[u8]| CString::new(bytes).map_err(|error| TchError::Torch(error.to_string()));
         let milliseconds = |time: Duration| c_longlong::try_from(time.as_millis()).unwrap_or(c_longlong::MAX);
         let number = |of: u32| c_int::try_from(of).unwrap_or(c_int::MAX);
         let (join, timeout) = (milliseconds(join), milliseconds(timeout));
@@ -147,14 +147,14 @@ impl Group {
     }
 
     /// Puts the tensor of a rank into that of all. Both are contiguous.
-    pub(super) fn spread(&self, tensor: &mut Tensor, from: u32) -> Result<(), String> {
+    pub(super) fn spread(&self, tensor: &mut Tensor, from: u32) -> Result<(), TchError> {
         let from = c_int::try_from(from).unwrap_or(c_int::MAX);
         // SAFETY: the group lives, this is the thread that joined, and the tensor is one.
         self.check(unsafe { (self.functions.spread)(self.joined.as_ptr(), pointer(tensor), from) })
     }
 
     /// Puts the tensors of all ranks into one that is as long as all of them.
-    pub(super) fn gather(&self, all: &mut Tensor, own: &mut Tensor) -> Result<(), String> {
+    pub(super) fn gather(&self, all: &mut Tensor, own: &mut Tensor) -> Result<(), TchError> {
         // SAFETY: as above.
         self.check(unsafe { (self.functions.gather)(self.joined.as_ptr(), pointer(all), pointer(own)) })
     }
@@ -166,7 +166,7 @@ impl Group {
         received_rows: &[c_longlong],
         sent: &mut Tensor,
         sent_rows: &[c_longlong],
-    ) -> Result<(), String> {
+    ) -> Result<(), TchError> {
         let (into, from) = (pointer(received), pointer(sent));
         // SAFETY: as above; both lists are as long as there are ranks, as the caller sees to.
         self.check(unsafe {
@@ -174,16 +174,15 @@ impl Group {
         })
     }
 
-    fn check(&self, status: c_int) -> Result<(), String> {
+    fn check(&self, status: c_int) -> Result<(), TchError> {
         if status == 0 { Ok(()) } else { Err(failure(self.functions)) }
     }
 }
 
-/// The first line of the words of a failure.
-fn failure(functions: Functions) -> String {
+/// The words of a failure.
+fn failure(functions: Functions) -> TchError {
     // SAFETY: the text ends with a null byte and lives until this thread's next failure.
-    let error = unsafe { told(functions.error) };
-    crate::failure::first_line(&error)
+    unsafe { told(functions.error) }
 }
 
 /// The tensor of libtorch behind one of tch.

@@ -76,6 +76,10 @@ int listen_at(const char *host, std::uint16_t port) {
 // a kind, and the runner may make none after it is confined: each kind is called once here.
 c10::intrusive_ptr<c10d::Backend> join_gpus(const c10::intrusive_ptr<c10d::Store> &store, int rank, int count,
                                             long long timeout_ms) {
+  // Its options are a part of the class whose code is in libtorch.
+  TORCH_CHECK(c10d::getNcclVersionNumber() == NCCL_VERSION_CODE, "NCCL error: libtorch has version ",
+              c10d::getNcclVersion(), ", and libtdnccl.so was compiled for ", NCCL_VERSION_CODE,
+              "; `make ranks-nccl` compiles it for the pins of scripts/nccl.txt");
   const at::Device device(at::kCUDA, 0);
   const auto options = c10d::ProcessGroupNCCL::Options::create();
   options->timeout = std::chrono::milliseconds(timeout_ms);
@@ -83,14 +87,18 @@ c10::intrusive_ptr<c10d::Backend> join_gpus(const c10::intrusive_ptr<c10d::Store
   auto group = c10::make_intrusive<c10d::ProcessGroupNCCL>(named, rank, count, options);
   group->setBoundDeviceId(device);
   group->eagerConnectSingleDevice(device);
-  auto own = at::zeros({count}, device), all = at::zeros({count * count}, device), received = at::zeros({count}, device);
-  std::vector<at::Tensor> tensors{own};
+  const auto numbers = at::arange(1, count + 1, at::TensorOptions(device).dtype(at::kFloat));
+  auto told = at::full({1}, rank + 1, numbers.options()), own = at::full({count}, rank + 1, numbers.options());
+  auto all = at::zeros({count * count}, numbers.options()), received = at::zeros({count}, numbers.options());
+  std::vector<at::Tensor> tensors{told};
   group->broadcast(tensors, c10d::BroadcastOptions())->wait();
   group->_allgather_base(all, own, c10d::AllgatherOptions())->wait();
   std::vector<int64_t> ones(count, 1);
   group->alltoall_base(received, own, ones, ones, c10d::AllToAllOptions())->wait();
-  // A copy waits for all of it.
-  TORCH_CHECK(all.sum().item<float>() == 0 && received.sum().item<float>() == 0, "NCCL does not carry what it should");
+  const auto rows = numbers.unsqueeze(1).expand({count, count});
+  TORCH_CHECK(told.item<float>() == 1 && all.view({count, count}).equal(rows) && received.equal(numbers),
+              "NCCL error: it does not carry numbers between the GPUs of this machine as they are; NCCL_P2P_DISABLE=1 or "
+              "NCCL_SHM_DISABLE=1 in the environment of torchd takes another way");
   return group;
 }
 #endif

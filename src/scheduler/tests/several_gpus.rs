@@ -34,8 +34,15 @@ fn several_gpus_are_given_all_or_none_and_their_job_is_not_passed_for_ever() {
     divided.gpus[1].uuid = "MIG-a".into();
     let plan = planned(&[wants(1, 2, None), wants(2, 1, None)], &[], &divided);
     assert_eq!(all(&plan), ["GPU-0"]);
-    let right = "needs 2 GPUs, and it could have 1, since GPU 1 (NVIDIA A10) is no whole GPU";
+    let right = "needs 2 GPUs, and it can have 1 now: GPU 1 (NVIDIA A10) is no whole GPU";
     assert!(why(&plan, 0).starts_with(right), "{}", why(&plan, 0));
+    // Another model adds in another order.
+    let mut mixed = machine(9, 4);
+    mixed.gpus[0].model = "NVIDIA T4".into();
+    mixed.gpus[2].model = "NVIDIA T4".into();
+    assert_eq!(all(&planned(&[wants(1, 2, None)], &[held(7, 0, on(&[0], None))], &mixed)), ["GPU-1,GPU-3"]);
+    let plan = planned(&[wants(1, 3, None)], &[], &mixed);
+    assert_eq!(why(&plan, 0), "needs 3 GPUs, and it can have 2 of one model now");
     let plan = planned(&[wants(1, 3, None)], &[], &machine(9, 2));
-    assert_eq!(why(&plan, 0), "needs 3 GPUs, and there are 2 now");
+    assert_eq!(why(&plan, 0), "needs 3 GPUs, and it can have 2 now");
 }
