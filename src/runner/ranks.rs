@@ -328,6 +328,7 @@ fn lost(error: &TchError) -> Failure {
     let says = |signs: &[&str]| signs.iter().any(|sign| text.contains(sign));
     match Failure::from(TchError::Torch(text.clone())).reason {
         JobEndReason::OutOfMemory => Failure::new(JobEndReason::OutOfMemory, words),
+        _ if says(&["nobody can listen at"]) => Failure::machine(words),
         _ if says(&["no GPUs found", "CUDA error", "NCCL error"]) && !says(&["remote process exited"]) => {
             Failure::new(JobEndReason::DeviceUnavailable, words)
         }

@@ -206,9 +206,11 @@ impl Supervisor {
         let log_tail = log_tail.await.unwrap_or_default();
         let said = tail.ended(attempt);
         let mut fault = tail.fault.or(tail.trouble);
-        // A runner that lacked something while it loaded.
-        if exit == Exit::Code(EXIT_MACHINE) && launch.is_none() {
-            fault.get_or_insert(Fault { kind: FaultKind::Machine, words: String::new() });
+        // A runner that lacked something while it loaded. What another machine lacks keeps no job
+        // of this one from its start.
+        if exit == Exit::Code(EXIT_MACHINE) {
+            let kind = if launch.is_none() { FaultKind::Machine } else { FaultKind::Other };
+            fault.get_or_insert(Fault { kind, words: String::new() });
         }
         // A shim that could not start its runner, or that runner, has said why there.
         if let Some(Fault { words, .. }) = &mut fault

@@ -72,7 +72,8 @@ async fn every_mistake_of_a_spec_is_told_by_its_field() {
         ),
         (on(v1::Device::Cuda, None, None), "resources.device", "is cuda, and CUDA does not work on this machine: "),
         (on(v1::Device::Auto, Some(1), None), "resources.gpu_count", "is 1, and CUDA does not work on this machine: "),
-        (on(v1::Device::Auto, Some(2), None), "resources.gpu_count", "is 2; this version gives a job one GPU at most"),
+        (on(v1::Device::Auto, Some(2), None), "resources.gpu_count", "is 2, and CUDA does not work on this machine: "),
+        (on(v1::Device::Auto, Some(65), None), "resources.gpu_count", "is 65; at most 64 is right"),
         (limited(67 << 20), "resources.memory_limit_bytes", "is 70254592; a runner takes 70254592 before it has any"),
         (limited(1 << 60), "resources.memory_limit_bytes", "is 1152921504606846976; jobs can have "),
         (

@@ -117,7 +117,7 @@ async fn mistakes_of_a_command_line_are_told_by_its_flags() {
     assert!(err.contains("program.command[0] is ") && err.contains("is not executable; `chmod +x`"), "{err}");
     fs::set_permissions(script, fs::Permissions::from_mode(0o755)).unwrap();
     for (options, words) in [
-        (["--gpus", "2"], "--gpus (resources.gpu_count) is 2; this version gives a job one GPU at most"),
+        (["--gpus", "65"], "--gpus (resources.gpu_count) is 65; at most 64 is right"),
         (["--priority", "7000"], "--priority (priority) is 7000"),
         (["--cwd", "/etc"], "--cwd (program.working_dir) \"/etc\" leads out of the data roots"),
         (["--env", "TORCHD_JOB=x"], "--env (program.env."),
