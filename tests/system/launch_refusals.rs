@@ -193,7 +193,8 @@ async fn a_rank_brings_no_more_than_the_settings_allow() {
     let version = env!("CARGO_PKG_VERSION").into();
     let join = v1::JoinLaunchRequest { rank: 0, outpost: 1, world_size: 1, version, host: "here".into() };
     assert_eq!(client.join_launch(join).await.unwrap().into_inner().log_max_bytes, 4096);
-    // What does not fit is dropped, as a runner of this machine drops it, and does not come again.
+    // A piece that does not fit is dropped, as a runner of this machine drops it, and does not
+    // come again.
     let events = "tensorboard/events.out.tfevents.1";
     for (file, most) in [("runner.log", 4096 + (8 << 10)), (events, 4096 + (1 << 20))] {
         for offset in (0..4).map(|number| number * 500_000) {
@@ -210,7 +211,8 @@ async fn a_rank_brings_no_more_than_the_settings_allow() {
     let first = v1::PutFilesRequest { part: Some(v1::put_files_request::Part::Begin(begin)) };
     let told = client.put_artifacts(futures_util::stream::iter([first])).await.unwrap_err();
     assert_eq!(refusal(&told), (Code::ResourceExhausted, "STATE_FULL".into()));
-    let waits = |job: &v1::Job| job.waiting_reason.contains("the files have 1152921504606846976 bytes");
+    let waits =
+        |job: &v1::Job| job.waiting_reason.contains("the files that a rank brings have 1152921504606846976 bytes");
     daemon.watch_until(&job.name, waits).await;
     assert_eq!(std::fs::read_dir(daemon.job_folder(&job.name).join("artifacts")).unwrap().count(), 0);
 }
@@ -236,4 +238,52 @@ async fn an_owner_whose_jobs_hold_what_they_may_brings_no_more_files() {
     assert_eq!(refusal(&told), (Code::ResourceExhausted, "OWNER_QUOTA".into()));
     assert!(told.message().contains("jobs.max_state_bytes_per_owner in the settings is 1000000"), "{told}");
     client.put_artifacts(put(600_000)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_is_at_home_or_takes_the_place_of_others_needs_no_further_room() {
+    let daemon = setup().set("jobs.max_state_bytes_per_owner", "1000000").start();
+    let mut launcher = attach(&daemon, 1).await;
+    let job = daemon.create(scaled(1, 1)).await;
+    let launch = launcher.launch().await;
+    let mut client = LaunchServiceClient::new(over_tcp(&daemon, Headers::token(&launch.token)).await);
+    let model = vec![b'x'; 1_200_000];
+    let put = |step: u64, removed_steps: Vec<u64>| {
+        let told = |name: &str, data: &[u8]| {
+            let (size_bytes, sha256) = (data.len() as u64, torchd::sha256::Sha256::of(data));
+            v1::PutFile { name: name.into(), size_bytes, sha256 }
+        };
+        let about = told("model", &model);
+        let manifest = serde_json::json!({
+            "place": {"step": step, "epoch": 1, "examples": 0},
+            "attempt": 1,
+            "time": {"secs_since_epoch": 0, "nanos_since_epoch": 0},
+            "summed_examples": 0,
+            "metrics": {},
+            "context": {"libtorch": "", "device": "cpu", "cpu_threads": 1, "processor": ""},
+            "files": [{"name": about.name, "size_bytes": about.size_bytes, "sha256": about.sha256}],
+        });
+        let manifest = manifest.to_string().into_bytes();
+        let files = vec![about, told("checkpoint.json", &manifest)];
+        let begin = v1::PutFilesBegin { rank: 0, outpost: 1, step, files, removed_steps };
+        let data = model.chunks(500_000).chain([manifest.as_slice()]);
+        let data = data.map(|data| v1::put_files_request::Part::Data(data.to_vec()));
+        let parts: Vec<_> = std::iter::once(v1::put_files_request::Part::Begin(begin)).chain(data).collect();
+        futures_util::stream::iter(parts.into_iter().map(|part| v1::PutFilesRequest { part: Some(part) }))
+    };
+    let checkpoints = daemon.job_folder(&job.name).join("checkpoints");
+    let told = client.put_checkpoint(put(2, vec![1])).await.unwrap_err();
+    assert_eq!(refusal(&told), (Code::ResourceExhausted, "OWNER_QUOTA".into()), "the first one is not there");
+    std::fs::create_dir(checkpoints.join("step-1")).unwrap();
+    std::fs::write(checkpoints.join("step-1/model"), vec![b'x'; 1_300_000]).unwrap();
+    client.put_checkpoint(put(2, vec![1, 1, 2])).await.unwrap();
+    assert!(!checkpoints.join("step-1").exists() && checkpoints.join("step-2").exists());
+    client.put_checkpoint(put(2, Vec::new())).await.unwrap();
+    let told = client.put_checkpoint(put(3, Vec::new())).await.unwrap_err();
+    assert_eq!(refusal(&told), (Code::ResourceExhausted, "OWNER_QUOTA".into()));
+    // A piece of a journal finds its place, and the checkpoint still waits.
+    let piece = v1::Piece { file: "runner.log".into(), offset: 0, data: b"x".to_vec(), after_step: 0 };
+    client.push_journal(v1::PushJournalRequest { rank: 0, outpost: 1, pieces: vec![piece] }).await.unwrap();
+    let waits = |job: &v1::Job| job.waiting_reason.contains("the files that a rank brings have");
+    daemon.watch_until(&job.name, waits).await;
 }
