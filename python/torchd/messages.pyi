@@ -2198,7 +2198,11 @@ class AttachLauncherRequest(Message):
     def running(self) -> RepeatedCompositeFieldContainer[LaunchName]:
         """Launches that it was given before and has not ended, of a launcher that attaches again.
         At most 4,096 entries."""
-    def __init__(self, *, launcher: str | None = ..., engine: int | str | None = ..., slots: int | None = ..., running: Iterable[LaunchName] | None = ...) -> None: ...
+    session: int
+    """A number that the launcher has drawn once, and sends whenever it attaches again. It is given
+    the orders again that it has not read, as its stream was lost; launches of any other launcher of
+    this name that it does not run are lost. 0 for none."""
+    def __init__(self, *, launcher: str | None = ..., engine: int | str | None = ..., slots: int | None = ..., running: Iterable[LaunchName] | None = ..., session: int | None = ...) -> None: ...
 
 class LauncherOrder(Message):
     """An order to a launcher."""
@@ -4271,16 +4275,18 @@ class Resources(Message):
     device: int
     """Where to compute. Default auto."""
     gpu_count: int
-    """CUDA GPUs, 0 or 1. Default: 1 on CUDA, 0 on the CPU. More than 1 is refused: several ranks
-    compute on the CPU."""
+    """CUDA GPUs, at most 64, all or none: the job waits until so many are free. A model has a rank
+    on each; a program sees all of them. Several are refused where this machine has fewer, instances
+    of divided ones left out, and, for a model, where libtdnccl.so is not beside the runner.
+    Default: 1 on CUDA, 0 on the CPU."""
     cpu_threads: int
     """Threads of computation of each rank, at least 1 and, for all ranks together, at most the
     slots of the machine. A job waits until so many are free. Default: every slot for a job on the
     CPU, 1 for a job on CUDA or with training.shards."""
     gpu_memory_bytes: int
-    """Memory that the job promises to stay within on its GPU. A job that says so shares the GPU
-    with others that do, as long as it holds them all; without it the job has the GPU for itself.
-    Nothing enforces the promise."""
+    """Memory that the job promises to stay within on each of its GPUs. A job that says so shares
+    the GPU with others that do, as long as it holds them all; without it the job has its GPUs for
+    itself. Nothing enforces the promise."""
     memory_limit_bytes: int
     """The most memory of the machine, in bytes, that the job's runner has resident of its own.
     Pages of files do not count, such as libtorch's code: runners share them, and the kernel takes
@@ -4293,11 +4299,12 @@ class Resources(Message):
     others, and no number that it computes. Default: jobs.thread_wait of the daemon. Refused for a
     program, which has threads of its own."""
     ranks: int
-    """Ranks: processes on the CPU that train one model together, each on its share of every batch,
-    1 to 64. It divides training.shards, which the numbers of the job depend on, whatever the number
-    of ranks is. Each holds the data and the state of training; memory_limit_bytes is that of each
-    rank. Refused for a program, for other modes than train, on CUDA, and where libtdranks.so is not
-    beside the runner. Default 1."""
+    """Ranks: processes that train one model together, each on its share of every batch, 1 to 64. It
+    divides training.shards, which the numbers of the job depend on, whatever the number of ranks
+    is. Each holds the data and the state of training; memory_limit_bytes is that of each rank.
+    Refused for a program, for other modes than train, where it is not the number of GPUs of a job
+    that has some, and on the CPU where libtdranks.so is not beside the runner. Default: the number
+    of GPUs, or 1."""
     def __init__(self, *, device: int | str | None = ..., gpu_count: int | None = ..., cpu_threads: int | None = ..., gpu_memory_bytes: int | None = ..., memory_limit_bytes: int | None = ..., thread_wait: int | str | None = ..., ranks: int | None = ...) -> None: ...
 
 ClusterMode: EnumTypeWrapper

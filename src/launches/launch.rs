@@ -369,6 +369,13 @@ impl Launch {
         RankState::Over(Exit::Unknown, trouble)
     }
 
+    /// Whether nobody can have begun a rank of it, as far as its ranks and its engine tell.
+    pub(super) fn is_untouched(&self) -> bool {
+        let parts = self.parts();
+        let nobody_came = parts.ranks.iter().all(|rank| rank.outpost.is_none() && rank.end.is_none());
+        nobody_came && parts.engine_ended.is_none() && !parts.is_lost
+    }
+
     /// The launcher does not know of it: ranks that have not joined do not come.
     pub(super) fn note_loss(&self) {
         self.parts().is_lost = true;

@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn what_a_job_waits_for_no_job_behind_it_gets() {
         let launches = Launches::new(limits(), LaunchTokens::default());
-        let offer = |name, slots| Offer { key: key(name), is_for_all: false, engine: Engine::Torchrun, slots };
+        let offer = |name, slots| Offer { key: key(name), is_for_all: false, engine: Engine::Torchrun, slots, session: 0 };
         let _small = launches.attach(offer("small", 2), Vec::new());
         let mut line = Line::default();
         let find = |sizes: &[u32], line: &Line| launches.find_place("alice", Engine::Torchrun, sizes, line);
