@@ -20,9 +20,10 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 
-use crate::access::LaunchTokens;
+use crate::access::{LaunchTokens, Secret};
 use crate::job::JobId;
 use crate::job::spec::Engine;
 use crate::journal::{JobFolder, JobLock, cut_torn_end};
@@ -80,6 +81,8 @@ pub struct Offer {
     pub engine: Engine,
     /// Ranks that the engine has room for at once.
     pub slots: u32,
+    /// A number by which a launcher is known that attaches again; 0 for none.
+    pub session: u64,
 }
 
 struct Attached {
@@ -93,6 +96,15 @@ struct Given {
     launch: Arc<Launch>,
     /// All ranks have ended; the launcher has not told yet that its engine has.
     is_over: bool,
+    /// None for one that an earlier daemon has begun.
+    ordered: Option<Ordered>,
+}
+
+/// The order of a launch, which may have to be given again.
+struct Ordered {
+    token: Secret,
+    /// The session of the launcher that it was given to; None where it was given to nobody.
+    to: Option<u64>,
 }
 
 /// An order to a launcher.
@@ -170,20 +182,25 @@ impl Launches {
     }
 
     /// Attaches a launcher. One of the same name loses its place. `running` are the launches that
-    /// it has of before: orders to end those that are over follow at once.
+    /// it has of before: orders to end those that are over follow at once, and those that it has not
+    /// read, as its stream was lost.
     pub fn attach(&self, offer: Offer, running: Vec<(JobId, u32)>) -> Attachment {
         let (sender, orders) = mpsc::channel(MOST_ORDERS);
         let key = offer.key.clone();
         let mut state = self.state();
         state.last_serial += 1;
         let serial = state.last_serial;
-        // Orders that did not reach it do not come again: the attempt does.
+        // An order that did not reach it comes again. A launch that it has lost does not: the attempt
+        // does.
         state.launches.retain(|name, given| {
-            let is_theirs = *given.launch.launcher() == key;
-            if is_theirs && !running.contains(name) {
+            if *given.launch.launcher() != key || running.contains(name) {
+                return true;
+            }
+            let order = given.again(offer.session);
+            if order.is_none_or(|order| sender.try_send(order).is_err()) {
                 given.launch.note_loss();
             }
-            !(is_theirs && given.is_over && !running.contains(name))
+            !given.is_over
         });
         for name in running {
             if state.launches.get(&name).is_none_or(|given| given.is_over) {
@@ -228,14 +245,21 @@ impl Launches {
         record.write(&folder)?;
         let launch = Arc::new(Launch::new(job.clone(), folder, record, self.shared.limits));
         let mut state = self.state();
-        state.launches.insert((job, attempt), Given { launch: launch.clone(), is_over: false });
         let order = LauncherOrder::Launch { launch: launch.clone(), token: secret.reveal().to_owned() };
-        let is_sent =
-            state.launchers.get(launch.launcher()).is_some_and(|attached| attached.orders.try_send(order).is_ok());
-        if !is_sent {
+        let to = state.launchers.get(launch.launcher()).and_then(|attached| match attached.orders.try_send(order) {
+            Ok(()) => Some(attached.offer.session),
+            Err(TrySendError::Closed(_)) => None,
+            Err(TrySendError::Full(_)) => {
+                launch.note_loss();
+                None
+            }
+        });
+        if to.is_none() {
+            // It may be attaching again.
             launch.note_launcher(false);
-            launch.note_loss();
         }
+        let ordered = Some(Ordered { token: secret, to });
+        state.launches.insert((job, attempt), Given { launch: launch.clone(), is_over: false, ordered });
         Ok(launch)
     }
 
@@ -254,7 +278,8 @@ impl Launches {
         let mut state = self.state();
         let is_attached = state.launchers.contains_key(launch.launcher());
         launch.note_launcher(is_attached);
-        state.launches.insert((job.clone(), attempt), Given { launch: launch.clone(), is_over: false });
+        let given = Given { launch: launch.clone(), is_over: false, ordered: None };
+        state.launches.insert((job.clone(), attempt), given);
         Ok(Some(launch))
     }
 
@@ -335,6 +360,20 @@ impl State {
     fn taken(&self, key: &LauncherKey) -> u32 {
         let theirs = self.launches.values().filter(|given| given.launch.launcher() == key);
         theirs.map(|given| given.launch.world_size()).sum()
+    }
+}
+
+impl Given {
+    /// The order once more for a launcher that does not run it; None where another one may have
+    /// begun it, or it has been begun.
+    fn again(&mut self, session: u64) -> Option<LauncherOrder> {
+        let ordered = self.ordered.as_mut()?;
+        let is_unread = ordered.to.is_none_or(|to| to != 0 && to == session);
+        if !is_unread || self.is_over || !self.launch.is_untouched() {
+            return None;
+        }
+        ordered.to = Some(session);
+        Some(LauncherOrder::Launch { launch: self.launch.clone(), token: ordered.token.reveal().to_owned() })
     }
 }
 

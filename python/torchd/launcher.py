@@ -10,6 +10,7 @@ import logging
 import math
 import os
 import re
+import secrets
 import socket
 import threading
 import time
@@ -35,6 +36,8 @@ TELL_LIMIT = 10.0
 """A launcher that is being stopped tries for so many seconds to tell the ends of its launches."""
 GROWS_EVERY = 2.0
 """Seconds between two looks whether an engine has room for more."""
+MOST_SLOTS = 4096
+"""The daemon takes no more of a launcher."""
 MOST_WORDS = 60_000
 """Bytes of an engine's words that are told."""
 LONGEST_NAME = 128
@@ -131,6 +134,7 @@ class Launcher:
         self._connection = _connection(client or self._own)
         self.environment = rank_environment(self._connection.address, rank_server, ca_file)
         """What each rank finds in its environment, but the token."""
+        self._session = 1 + secrets.randbelow(2**64 - 1)
         self._state = threading.Condition()
         # All that follows is changed under it.
         self._runs: dict[tuple[str, int], Run] = {}
@@ -214,21 +218,31 @@ class Launcher:
 
     def _grow(self, grown: Callable[[], int]) -> None:
         """Attaches again whenever the engine has room for more."""
+        is_told = False
         while not self._stopping.wait(GROWS_EVERY):
             try:
-                slots = grown()
+                slots = min(grown(), MOST_SLOTS)
             except EngineGone as gone:
                 LOG.error("launcher %s has ended: %s", self.name, gone)
                 return self._leave(gone)
+            except Exception as error:
+                # Once, until it is told again.
+                LOG.log(logging.DEBUG if is_told else logging.WARNING, "the slots of launcher %s are not told now; it asks again: %s: %s",
+                        self.name, type(error).__name__, error)
+                is_told = True
+                continue
+            is_told = False
             if slots > self.slots:
                 with self._state:
-                    self.slots, self._has_grown = slots, True
+                    self.slots = slots
+                    # Without a call the next one offers them anyway.
                     if self._call is not None:
+                        self._has_grown = True
                         self._call.cancel()
                     self._state.notify_all()
 
     def _takes_growth(self) -> bool:
-        """Whether the stream has ended since there are more slots to offer."""
+        """Whether the stream was ended because there are more slots to offer."""
         with self._state:
             has_grown, self._has_grown = self._has_grown, False
             return has_grown
@@ -245,10 +259,10 @@ class Launcher:
             except TorchdError as error:
                 if self._stopping.is_set():
                     return
-                if self._takes_growth():
-                    continue
                 if error.reason == "LAUNCHER_REPLACED":
                     raise LauncherReplaced(f"another launcher has attached as {self.name}, and has its place; name=... gives another name") from None
+                if error.code == "CANCELLED" and self._takes_growth():
+                    continue
                 # A daemon that starts or ends has its own words for that.
                 if not error.is_passing and error.code != "UNAVAILABLE":
                     raise
@@ -262,7 +276,9 @@ class Launcher:
         method, transport = METHODS["AttachLauncher"], self._connection.transport
         with self._state:
             running = [messages.LaunchName(job=job, attempt=attempt) for job, attempt in self._runs]
-            request = method.request(launcher=self.name, engine=self._engine.number, slots=self.slots, running=running)
+            request = method.request(launcher=self.name, engine=self._engine.number, slots=self.slots, running=running,
+                                     session=self._session)
+            self._has_grown = False
             # Not by Connection.stream: another thread has to be able to end it.
             try:
                 call = self._call = transport.of(method, "unary_stream")(request, metadata=transport.metadata)
@@ -277,6 +293,8 @@ class Launcher:
             raise exception(error, method, self._connection.address.told) from None
         finally:
             call.cancel()
+            with self._state:
+                self._call = None
 
     def _take(self, order: messages.LauncherOrder) -> None:
         kind = order.WhichOneof("order")

@@ -20,7 +20,7 @@ from . import messages
 from .address import Address, parse
 from .client import Client
 from .errors import TorchdError
-from .launcher import EngineGone, Launcher, Run
+from .launcher import MOST_SLOTS, EngineGone, Launcher, Run
 
 CANCEL_EVERY = 0.5
 """A job of Spark is cancelled so often, in seconds, until it has ended: it may not have begun yet."""
@@ -52,8 +52,8 @@ def attach(spark: Any, client: Client | None = None, slots: int | None = None, *
     """
     context = _context(spark)
     engine = Spark(context, program, folder)
-    count = slots or engine.first_slots()
-    grown = None if slots else engine.slots
+    count = slots or min(engine.first_slots(), MOST_SLOTS)
+    grown = None if slots else engine.told_slots
     made = Launcher(engine, client, slots=count, grown=grown, name=name, rank_server=rank_server, ca_file=ca_file)
     _judge(context, made.environment["TORCHD_SERVER"])
     return made.start()
@@ -96,17 +96,24 @@ class Spark:
         self._most = 0
 
     def slots(self) -> int:
-        """How many tasks the session has room for at once, busy or not."""
+        """How many tasks the session has room for at once, busy or not; about so many, where Spark does not tell."""
+        try:
+            return self.told_slots()
+        except EngineGone:
+            raise
+        except Exception as error:
+            LOG.debug("the slots of Spark are not told: %s", error)
+        found = int(self._context.defaultParallelism)
+        self._most = max(self._most, found)
+        return found
+
+    def told_slots(self) -> int:
+        """The same, as Spark tells it."""
         if self._is_gone():
             raise EngineGone(GONE)
         java = self._context._jsc.sc()
-        try:
-            # The scheduler itself holds a barrier stage against this, 40 times with 15 seconds
-            # between.
-            found = int(java.maxNumConcurrentTasks(java.resourceProfileManager().defaultResourceProfile()))
-        except Exception as error:
-            LOG.debug("the slots of Spark are not told: %s", error)
-            found = int(self._context.defaultParallelism)
+        # The scheduler itself holds a barrier stage against this, 40 times with 15 seconds between.
+        found = int(java.maxNumConcurrentTasks(java.resourceProfileManager().defaultResourceProfile()))
         self._most = max(self._most, found)
         return found
 

@@ -22,8 +22,9 @@ OPTIONS = [
     # A try takes so long at most, also on a machine that is busy.
     ("grpc.min_reconnect_backoff_ms", 10_000),
     ("grpc.max_reconnect_backoff_ms", 2000),
-    # While calls are open, also such as a launcher's that wait for long, the other side is asked so often whether it is
-    # there, and answers within this time: a network that went away tells nobody.
+    # While calls are open, also such as a launcher's that wait for long, the other side is asked so
+    # often whether it is there, and answers within this time: a network that went away tells
+    # nobody.
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.keepalive_permit_without_calls", 0),

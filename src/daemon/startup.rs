@@ -251,7 +251,7 @@ pub(crate) fn runner_settings(settings: &Settings, open_files: Option<u64>) -> R
     })
 }
 
-/// What ranks on other machines may do.
+/// The limits of ranks on other machines.
 pub(super) fn launch_limits(settings: &Settings) -> launches::Limits {
     launches::Limits {
         lease: settings.jobs_rank_lease,

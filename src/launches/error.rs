@@ -55,7 +55,8 @@ pub enum LaunchError {
     Damaged(String),
     /// A rank has written more than it may.
     #[error(
-        "the journal of rank {rank} would have {found} bytes; {most} are the most: four times jobs.max_event_bytes, and 1 GiB at least"
+        "the journal of rank {rank} would have {found} bytes; {most} are the most: four times jobs.max_event_bytes, and 1 GiB at least; \
+         raise jobs.max_event_bytes in the settings and resume the job"
     )]
     Full {
         /// The rank.

@@ -129,6 +129,8 @@ struct Rank {
     carried: Option<Instant>,
     /// Why the job's folder did not take the last bytes that came.
     disk: Option<String>,
+    /// Why there is no room for files that are to come whole.
+    room: Option<String>,
     wish: Wish,
     end: Option<(Exit, Option<Trouble>)>,
 }
@@ -145,6 +147,7 @@ impl Launch {
             looked: now,
             carried: None,
             disk: None,
+            room: None,
             wish: Wish::GoOn,
             end: None,
         };
@@ -366,6 +369,13 @@ impl Launch {
         RankState::Over(Exit::Unknown, trouble)
     }
 
+    /// Whether nobody can have begun a rank of it, as far as its ranks and its engine tell.
+    pub(super) fn is_untouched(&self) -> bool {
+        let parts = self.parts();
+        let nobody_came = parts.ranks.iter().all(|rank| rank.outpost.is_none() && rank.end.is_none());
+        nobody_came && parts.engine_ended.is_none() && !parts.is_lost
+    }
+
     /// The launcher does not know of it: ranks that have not joined do not come.
     pub(super) fn note_loss(&self) {
         self.parts().is_lost = true;
@@ -396,9 +406,18 @@ impl Launch {
         }
     }
 
+    /// There is room for files of a rank that are to come whole, or not: then `error` tells why.
+    pub fn note_room(&self, rank: u32, error: Option<String>) {
+        if let Some(place) = self.parts().ranks.get_mut(rank as usize) {
+            place.room = error;
+        }
+    }
+
     /// Why the job's folder does not take what comes; None where it does.
     pub fn disk_trouble(&self) -> Option<String> {
-        self.parts().ranks.iter().filter(|rank| rank.end.is_none()).find_map(|rank| rank.disk.clone())
+        let parts = self.parts();
+        let mut living = parts.ranks.iter().filter(|rank| rank.end.is_none());
+        living.find_map(|rank| rank.disk.as_ref().or(rank.room.as_ref()).cloned())
     }
 
     /// Nobody wants what it has not brought home yet: its job was cancelled.

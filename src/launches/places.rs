@@ -70,12 +70,22 @@ impl Launches {
         });
         found.ok_or_else(|| {
             let launchers: Vec<_> = able.iter().map(|offer| offer.key.clone()).collect();
-            let words = match serving.iter().map(|offer| (free(offer), offer.slots)).max() {
-                None => format!("no launcher of {engine} is attached for {owner}; {}", how_to_attach(engine)),
-                Some((free, slots)) => {
+            // Those that nobody ahead waits for are too full.
+            let open: Vec<_> = able.iter().filter(|offer| !line.keeps(&offer.key)).collect();
+            let noun = if least == 1 { "slot" } else { "slots" };
+            let most = serving.iter().map(|offer| offer.slots).max();
+            let words = match (open.iter().map(|offer| (free(offer), offer.slots)).max(), most) {
+                (Some((free, slots)), _) => {
+                    let others = if open.len() < able.len() { "; jobs ahead wait for the other launchers" } else { "" };
                     format!(
-                        "needs {least} slots of {engine}; of its launchers' slots at most {free} of {slots} are free"
+                        "needs {least} {noun} of {engine}; at most {free} of {slots} of a launcher are free{others}"
                     )
+                }
+                (None, Some(most)) => {
+                    format!("needs {least} {noun} of {engine}; its launchers have at most {most}")
+                }
+                (None, None) => {
+                    format!("no launcher of {engine} is attached for {owner}; {}", how_to_attach(engine))
                 }
             };
             if launchers.is_empty() {
@@ -91,11 +101,13 @@ impl Launches {
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
+    use std::time::{Duration, SystemTime};
 
     use super::super::tests::limits;
     use super::*;
     use crate::access::LaunchTokens;
+    use crate::journal::JobFolder;
+    use crate::launches::Beginning;
 
     fn key(name: &str) -> LauncherKey {
         LauncherKey { owner: "alice".into(), name: name.into() }
@@ -104,7 +116,8 @@ mod tests {
     #[test]
     fn what_a_job_waits_for_no_job_behind_it_gets() {
         let launches = Launches::new(limits(), LaunchTokens::default());
-        let offer = |name, slots| Offer { key: key(name), is_for_all: false, engine: Engine::Torchrun, slots };
+        let offer =
+            |name, slots| Offer { key: key(name), is_for_all: false, engine: Engine::Torchrun, slots, session: 0 };
         let _small = launches.attach(offer("small", 2), Vec::new());
         let mut line = Line::default();
         let find = |sizes: &[u32], line: &Line| launches.find_place("alice", Engine::Torchrun, sizes, line);
@@ -121,6 +134,39 @@ mod tests {
         assert_eq!(find(&[2], &line).map(|place| place.launcher), Ok(key("free")), "nobody waits for this one");
         assert_eq!(line.ahead(&[key("free")]), None);
         let Err(NoPlace::Nowhere(words)) = find(&[9], &line) else { panic!("it has room for eight") };
-        assert!(words.starts_with("needs 9 slots of torchrun"), "{words}");
+        assert_eq!(words, "needs 9 slots of torchrun; its launchers have at most 8");
+    }
+
+    #[test]
+    fn a_job_that_waits_is_told_of_launchers_that_it_could_have() {
+        let launches = Launches::new(limits(), LaunchTokens::default());
+        let offer =
+            |name, slots| Offer { key: key(name), is_for_all: false, engine: Engine::Torchrun, slots, session: 0 };
+        let _attached = [("large", 8), ("small", 2), ("one", 1)]
+            .map(|(name, slots)| launches.attach(offer(name, slots), Vec::new()));
+        let place = |launcher| Place { launcher: key(launcher), engine: Engine::Torchrun, world_size: 1 };
+        let (folders, ids) = (
+            [(); 2].map(|()| tempfile::tempdir().unwrap()),
+            [3, 4].map(|number| JobId::new(SystemTime::now(), number)),
+        );
+        for (launcher, folder, job) in [("small", &folders[0], &ids[0]), ("one", &folders[1], &ids[1])] {
+            let folder = JobFolder::new(folder.path().into());
+            let (job, place, join_timeout) = (job.clone(), place(launcher), Duration::from_secs(60));
+            let beginning =
+                Beginning { job, folder, attempt: 1, place, join_timeout, cpu_threads: 1, memory_limit_bytes: None };
+            launches.begin(beginning).unwrap();
+        }
+        let mut line = Line::default();
+        line.add(&ids[0], &[key("large")]);
+        let words = |size: u32, line: &Line| match launches.find_place("alice", Engine::Torchrun, &[size], line) {
+            Err(NoPlace::Taken { words, .. }) => words,
+            other => panic!("{other:?}"),
+        };
+        // Seven of the first one are free, and a job ahead waits for it; the last one is too small.
+        let ahead = "a launcher are free; jobs ahead wait for the other launchers";
+        assert_eq!(words(2, &line), format!("needs 2 slots of torchrun; at most 1 of 2 of {ahead}"));
+        launches.find_place("alice", Engine::Torchrun, &[1], &line).unwrap();
+        line.add(&ids[1], &[key("small")]);
+        assert_eq!(words(1, &line), format!("needs 1 slot of torchrun; at most 0 of 1 of {ahead}"));
     }
 }

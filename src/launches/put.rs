@@ -1,6 +1,7 @@
 //! Files that a rank brings whole: a checkpoint, or results. They come aside, are held against
 //! their checksums, and get their names once the disk has them.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 
 use super::LaunchError;
 use super::launch::Launch;
-use crate::beneath::remove_tree;
+use crate::beneath::{bytes_below, remove_tree};
 use crate::journal::{Checkpoint, JobFolder, Manifest, sync_folder};
 use crate::sha256::Sha256;
 
@@ -59,6 +60,13 @@ struct Coming {
     left: u64,
 }
 
+impl PutPlan {
+    /// The bytes of all files.
+    fn size_bytes(&self) -> u64 {
+        self.files.iter().fold(0, |sum, file| sum.saturating_add(file.size_bytes))
+    }
+}
+
 impl Launch {
     /// Begins to take files. Blocks.
     ///
@@ -69,12 +77,31 @@ impl Launch {
         self.noted(rank, self.begin(plan))
     }
 
-    /// What came of writing for a rank; the job is told of a disk that refuses.
+    /// The result of writing for a rank; the job is told of a disk that refuses.
     fn noted<T>(&self, rank: u32, result: Result<T, LaunchError>) -> Result<T, LaunchError> {
         if let Err(LaunchError::Folder(error)) = &result {
             self.note_disk(rank, Some(error.to_string()));
         }
         result
+    }
+
+    /// The bytes that files will take beside what is there, and those of the checkpoints that go
+    /// away once they are there; none where they are at home already. Blocks.
+    ///
+    /// # Errors
+    /// A checkpoint that goes away cannot be read.
+    pub fn room_for(&self, plan: &PutPlan) -> Result<(u64, u64), LaunchError> {
+        let Some(step) = plan.step else { return Ok((plan.size_bytes(), 0)) };
+        if self.has(step, &plan.files) {
+            return Ok((0, 0));
+        }
+        // A damaged one of the same step goes too.
+        let removed: BTreeSet<u64> = plan.removed_steps.iter().copied().chain([step]).collect();
+        let mut freed: u64 = 0;
+        for removed in removed {
+            freed = freed.saturating_add(bytes_below(&self.checkpoint(removed))?);
+        }
+        Ok((plan.size_bytes(), freed))
     }
 
     fn begin(self: &Arc<Self>, plan: PutPlan) -> Result<Put, LaunchError> {

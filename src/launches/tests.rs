@@ -111,3 +111,80 @@ fn a_machine_that_lost_bytes_of_earlier_attempts_is_known_to_the_next_daemon_too
     assert_eq!(next.push(0, 1, vec![piece(2, "cde")]).unwrap().1, [5]);
     assert_eq!(fs::read_to_string(folder.journal()).unwrap(), "befabcde");
 }
+
+/// A launch as a daemon begins it.
+fn begin(launches: &Launches, folder: &JobFolder, number: u32) -> Arc<Launch> {
+    let launcher = LauncherKey { owner: "alice".into(), name: "test".into() };
+    let place = Place { launcher, engine: Engine::Torchrun, world_size: 1 };
+    let (job, folder, join_timeout) = (JobId::new(SystemTime::now(), number), folder.clone(), Duration::from_secs(60));
+    let beginning =
+        Beginning { job, folder, attempt: 1, place, join_timeout, cpu_threads: 1, memory_limit_bytes: None };
+    launches.begin(beginning).unwrap()
+}
+
+/// The orders that have been given to a launcher: jobs to start with their tokens, and jobs to end.
+fn given(attachment: &mut Attachment) -> Vec<(JobId, Option<String>)> {
+    let orders = std::iter::from_fn(|| attachment.orders.try_recv().ok());
+    let told = |order| match order {
+        LauncherOrder::Launch { launch, token } => (launch.job().clone(), Some(token)),
+        LauncherOrder::Stop { job, .. } => (job, None),
+    };
+    orders.map(told).collect()
+}
+
+#[test]
+fn an_order_that_a_launcher_has_not_read_comes_again_to_the_same_launcher_alone() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = JobFolder::new(place.path().into());
+    let launches = Launches::new(Limits { lease: Duration::from_secs(60), ..limits() }, LaunchTokens::default());
+    let key = LauncherKey { owner: "alice".into(), name: "test".into() };
+    let offer = |session| Offer { key: key.clone(), is_for_all: false, engine: Engine::Torchrun, slots: 9, session };
+    let state = |launch: &Launch| launch.state(0, Instant::now());
+    let is_lost = |launch: &Launch| matches!(state(launch), RankState::Over(_, Some(Trouble::Lost(_))));
+    let name = |launch: &Launch| (launch.job().clone(), launch.attempt());
+
+    let mut first = launches.attach(offer(7), Vec::new());
+    let unread = begin(&launches, &folder, 1);
+    let sent = given(&mut first);
+    assert_eq!(sent.len(), 1);
+    drop(first);
+    // Nobody has been given this one.
+    let between = begin(&launches, &folder, 2);
+    let mut again = launches.attach(offer(7), Vec::new());
+    let mut orders = given(&mut again);
+    orders.sort();
+    assert_eq!(orders.len(), 2);
+    assert!(orders.contains(&sent[0]), "with the same token");
+    assert_eq!((state(&unread), state(&between)), (RankState::Waits, RankState::Waits));
+
+    // What it runs, what has been joined and what its engine has ended it is given once.
+    let (joined, ended) = (begin(&launches, &folder, 3), begin(&launches, &folder, 4));
+    joined.hear(0, 1).unwrap();
+    assert!(launches.engine_ended(&key, ended.job(), 1, String::new()));
+    let mut again = launches.attach(offer(7), vec![name(&unread), name(&between)]);
+    assert_eq!(given(&mut again), []);
+    assert_eq!(state(&joined), RankState::Runs);
+    assert!(matches!(state(&ended), RankState::Over(_, Some(Trouble::NotStarted(_) | Trouble::Lost(_)))));
+
+    // Another launcher of that name cannot know whether the one before has started ranks.
+    let mut other = launches.attach(offer(8), Vec::new());
+    assert_eq!(given(&mut other), []);
+    assert!(is_lost(&unread) && is_lost(&between));
+    // Nor can one that does not say which it is.
+    let mut nobody = launches.attach(offer(0), Vec::new());
+    let unnamed = begin(&launches, &folder, 5);
+    assert_eq!(given(&mut nobody).len(), 1);
+    assert_eq!(given(&mut launches.attach(offer(0), Vec::new())), []);
+    assert!(is_lost(&unnamed));
+}
+
+#[test]
+fn files_that_find_no_room_are_told_until_they_do_whatever_else_the_disk_takes() {
+    let place = tempfile::tempdir().unwrap();
+    let (launch, _folder) = launch(&place, limits());
+    launch.note_room(0, Some("no room".into()));
+    launch.push(0, 1, vec![piece(0, "abc")]).unwrap();
+    assert_eq!(launch.disk_trouble().as_deref(), Some("no room"));
+    launch.note_room(0, None);
+    assert_eq!(launch.disk_trouble(), None);
+}

@@ -54,7 +54,7 @@ pub enum JobError {
     },
     /// The files that a rank on another machine brings are more than the owner of its job may have.
     #[error(
-        "the files have {needed} bytes, the folders of the jobs of {owner} hold {held}, and jobs.max_state_bytes_per_owner in the \
+        "the files that a rank brings have {needed} bytes, the folders of the jobs of {owner} hold {held}, and jobs.max_state_bytes_per_owner in the \
          settings is {limit}; delete jobs that nobody needs"
     )]
     OwnerHasNoRoom {
@@ -67,13 +67,15 @@ pub enum JobError {
         /// Bytes that they may hold.
         limit: u64,
     },
-    /// The weights or the checkpoint that a job begins with, or the files that a rank on another
-    /// machine brings, are larger than the room that is left.
+    /// The copies that a job begins with, or the files that a rank on another machine brings, are
+    /// larger than the room that is left.
     #[error(
-        "the files have {needed} bytes, and {left} are left, on the disk of the jobs' folders or of \
+        "{files} {needed} bytes, and {left} are left, on the disk of the jobs' folders or of \
          jobs.max_state_bytes in the settings; delete jobs that nobody needs"
     )]
     NoRoom {
+        /// Which files they are, up to the number of their bytes.
+        files: &'static str,
         /// Bytes of the files.
         needed: u64,
         /// Bytes that are left.

@@ -40,16 +40,19 @@ impl Manager {
     }
 
     /// The place of files of a job that come from another machine, where its owner may have them.
-    pub async fn place_for(&self, id: &JobId, needed: u64) -> Result<FilesPlace, JobError> {
+    /// Once they are there, `freed` bytes of the job go away.
+    pub async fn place_for(&self, id: &JobId, needed: u64, freed: u64) -> Result<FilesPlace, JobError> {
+        let more = needed.saturating_sub(freed);
         if let Some(limit) = self.settings.quotas.bytes {
             let owner = self.get(id).await?.job.owner.clone();
             let held = self.held_of(&owner).await?;
-            if held.saturating_add(needed) > limit {
+            if more > limit.saturating_sub(held) {
                 return Err(JobError::OwnerHasNoRoom { owner, needed, held, limit });
             }
         }
         let state = self.settings.max_state_bytes.unwrap_or(u64::MAX).saturating_sub(self.held_bytes());
-        Ok(FilesPlace { jobs_dir: self.settings.jobs_dir.clone(), promised: self.promised.clone(), needed, state })
+        let (jobs_dir, promised) = (self.settings.jobs_dir.clone(), self.promised.clone());
+        Ok(FilesPlace { jobs_dir, promised, needed, more, state })
     }
 }
 
@@ -59,6 +62,7 @@ pub struct FilesPlace {
     jobs_dir: PathBuf,
     promised: Promised,
     needed: u64,
+    more: u64,
     state: u64,
 }
 
@@ -66,7 +70,7 @@ impl FilesPlace {
     /// Promises room for the files, where that is left. Blocks.
     pub fn promise(self) -> Result<Promise, JobError> {
         let left = || Ok(Left { state: self.state, disk: Folder::open(&self.jobs_dir)?.free_bytes()? });
-        self.promised.room(self.needed, left)
+        self.promised.room("the files that a rank brings have", Wanting { disk: self.needed, state: self.more }, left)
     }
 }
 
@@ -108,6 +112,21 @@ pub(super) struct Left {
     pub(super) disk: u64,
 }
 
+/// Bytes that a copy takes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanting {
+    /// Of the disk, until it is made.
+    pub(super) disk: u64,
+    /// Of what the jobs' folders may hold, once it is made and what it replaces is gone.
+    pub(super) state: u64,
+}
+
+impl From<u64> for Wanting {
+    fn from(bytes: u64) -> Self {
+        Self { disk: bytes, state: bytes }
+    }
+}
+
 /// The room that copies in the making have been promised; cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Promised(Arc<Mutex<Sums>>);
@@ -124,24 +143,32 @@ struct Sums {
 #[derive(Debug)]
 pub struct Promise {
     to: Promised,
-    needed: u64,
+    state: u64,
     unwritten: u64,
 }
 
 impl Promised {
-    /// Promises room for a copy, if that is left beside what others were promised. `left` looks at
-    /// what there is.
-    pub(super) fn room(&self, needed: u64, left: impl FnOnce() -> io::Result<Left>) -> Result<Promise, JobError> {
+    /// Promises room for a copy, if that is left beside what others were promised. `files` says
+    /// what is copied, for an error; `left` looks at what there is.
+    pub(super) fn room(
+        &self,
+        files: &'static str,
+        wanting: impl Into<Wanting>,
+        left: impl FnOnce() -> io::Result<Left>,
+    ) -> Result<Promise, JobError> {
+        let wanting = wanting.into();
         // Others wait while we look: each of two that looked at once would find room.
         let mut sums = self.sums();
         let Left { state, disk } = left().map_err(JobError::folder("the room on the disk cannot be told"))?;
-        let left = state.saturating_sub(sums.copies).min(disk.saturating_sub(sums.unwritten));
-        if needed > left {
-            return Err(JobError::NoRoom { needed, left });
+        let (state, disk) = (state.saturating_sub(sums.copies), disk.saturating_sub(sums.unwritten));
+        if wanting.state > state || wanting.disk > disk {
+            // As many bytes as the whole copy could have.
+            let left = state.saturating_add(wanting.disk - wanting.state).min(disk);
+            return Err(JobError::NoRoom { files, needed: wanting.disk, left });
         }
-        sums.copies = sums.copies.saturating_add(needed);
-        sums.unwritten = sums.unwritten.saturating_add(needed);
-        Ok(Promise { to: self.clone(), needed, unwritten: needed })
+        sums.copies = sums.copies.saturating_add(wanting.state);
+        sums.unwritten = sums.unwritten.saturating_add(wanting.disk);
+        Ok(Promise { to: self.clone(), state: wanting.state, unwritten: wanting.disk })
     }
 
     fn sums(&self) -> MutexGuard<'_, Sums> {
@@ -161,7 +188,7 @@ impl Promise {
 impl Drop for Promise {
     fn drop(&mut self) {
         let mut sums = self.to.sums();
-        sums.copies -= self.needed;
+        sums.copies -= self.state;
         sums.unwritten -= self.unwritten;
     }
 }
@@ -173,7 +200,7 @@ mod tests {
     #[test]
     fn what_one_copy_was_promised_no_other_gets() {
         let promised = Promised::default();
-        let ask = |needed, state, disk| promised.room(needed, || Ok(Left { state, disk }));
+        let ask = |needed: u64, state, disk| promised.room("they have", needed, || Ok(Left { state, disk }));
         let left = |asked| match asked {
             Err(JobError::NoRoom { left, .. }) => left,
             other => panic!("{other:?}"),
@@ -189,5 +216,17 @@ mod tests {
         assert_eq!(left(ask(61, 100, 1000)), 60);
         drop(second);
         ask(100, 100, 100).unwrap();
+    }
+
+    #[test]
+    fn what_goes_away_for_a_copy_makes_room_in_the_state_and_none_on_the_disk() {
+        let promised = Promised::default();
+        let ask = |disk, state| {
+            promised.room("they have", Wanting { disk: 60, state: 10 }, || Ok(Left { state, disk })).map(drop)
+        };
+        ask(60, 10).unwrap();
+        let words = |asked: Result<(), JobError>| asked.unwrap_err().to_string();
+        assert!(words(ask(60, 9)).starts_with("they have 60 bytes, and 59 are left"));
+        assert!(words(ask(59, 100)).starts_with("they have 60 bytes, and 59 are left"));
     }
 }

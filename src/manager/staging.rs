@@ -144,7 +144,7 @@ pub(super) fn stage(
     wanted: &Wanted,
 ) -> Result<Staged, JobError> {
     let left = || Ok(Left { state: left, disk: Folder::open(jobs_dir)?.free_bytes()? });
-    let mut room = promised.room(copies.size_bytes(), left)?;
+    let mut room = promised.room("what the job begins with has", copies.size_bytes(), left)?;
     let failed = JobError::folder("what the job begins with cannot be copied");
     let (staged, place) = Staged::new(jobs_dir, number).map_err(failed)?;
     fault::point("staging");
@@ -249,8 +249,8 @@ mod tests {
         let (_caller, wanted) = Wanted::by_caller();
         let stage = || stage(&copies, jobs_dir.path(), 1, 150, &promised, &wanted);
         // Another one is being made.
-        let other = promised.room(100, || Ok(Left { state: 150, disk: 150 })).unwrap();
-        assert!(matches!(stage(), Err(JobError::NoRoom { needed: 100, left: 50 })));
+        let other = promised.room("another has", 100, || Ok(Left { state: 150, disk: 150 })).unwrap();
+        assert!(matches!(stage(), Err(JobError::NoRoom { needed: 100, left: 50, .. })));
         drop(other);
         let staged = stage().unwrap();
         assert_eq!(fs::read(staged.path.as_ref().unwrap().join("warm_start.safetensors")).unwrap(), [7; 100]);

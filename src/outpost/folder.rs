@@ -11,6 +11,7 @@ use std::time::Instant;
 use tonic::Status;
 
 use super::{AGAIN, CONNECT, Client, Stopped, is_final};
+use crate::beneath::present;
 use crate::job::JobId;
 use crate::job::order::{Meeting, Order};
 use crate::journal::{FileLock, JobFolder, is_held};
@@ -20,6 +21,9 @@ use crate::proto::v1;
 const NAMED: &str = "torchd-";
 /// The lock of the outpost, in its folder.
 const LOCK: &str = "outpost.lock";
+/// The host and the boot of an outpost, in its folder: locks of other hosts are not seen on every
+/// file system that hosts share.
+const HOST: &str = "outpost.host";
 /// A file in a folder with something that could not be brought to the daemon.
 const KEPT: &str = "not-brought-home";
 
@@ -44,6 +48,7 @@ impl LocalFolder {
         let (path, aside) = (place.join(&name), place.join(format!(".{name}")));
         fs::create_dir(&aside)?;
         let lock = FileLock::take(&aside.join(LOCK))?.ok_or_else(|| std::io::Error::other("somebody has its lock"))?;
+        fs::write(aside.join(HOST), host()?)?;
         fs::rename(&aside, &path)?;
         let job = JobFolder::new(path.join("job"));
         for folder in [job.path().join("attempts"), job.tensorboard(), job.checkpoints(), job.artifacts()] {
@@ -151,8 +156,8 @@ impl LocalFolder {
         }
     }
 
-    /// Removes what outposts have left beside it that were killed. What cannot be told, or belongs
-    /// to others, stays. Blocks.
+    /// Removes what outposts of this host have left beside it that were killed, in this boot or an
+    /// earlier one. What cannot be told, or belongs to others, stays. Blocks.
     pub(super) fn clear_away(&self) {
         let siblings = self.path.parent().map(fs::read_dir);
         for entry in siblings.into_iter().flatten().flatten().flatten().filter(|entry| entry.path() != self.path) {
@@ -185,11 +190,23 @@ fn left_by(name: &str) -> Option<u32> {
     (is_one && attempt.is_ok() && id.is_ok()).then_some(rank)
 }
 
+/// The name of this host, and in the next line the id of its boot.
+fn host() -> std::io::Result<String> {
+    let name = nix::unistd::gethostname()?;
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    Ok(format!("{}\n{}\n", name.to_string_lossy(), boot.trim()))
+}
+
 /// Removes the folder of an outpost that was killed, once its shim and its runner have ended too;
 /// whether it did.
 fn remove_left(path: &Path, rank: u32) -> std::io::Result<bool> {
     let about = fs::symlink_metadata(path)?;
     if !about.is_dir() || about.uid() != nix::unistd::Uid::effective().as_raw() || path.join(KEPT).try_exists()? {
+        return Ok(false);
+    }
+    // The boot is for people.
+    let left_on = present(fs::read_to_string(path.join(HOST)))?;
+    if left_on.as_deref().and_then(|told| told.lines().next()) != Some(host()?.lines().next().unwrap_or_default()) {
         return Ok(false);
     }
     let job = JobFolder::new(path.join("job"));
@@ -229,5 +246,25 @@ mod tests {
         own.clear_away();
         assert_eq!(paths.each_ref().map(|path| path.exists()), [true, true, false, true, false]);
         assert!(place.path().join("torchd-other").exists());
+    }
+
+    #[test]
+    fn folders_of_other_hosts_stay_and_those_of_earlier_boots_of_this_one_do_not() {
+        let (place, id) = (tempfile::tempdir().unwrap(), JobId::new(SystemTime::now(), 1));
+        let make = |outpost| LocalFolder::make(place.path(), &id, 1, 0, outpost).unwrap();
+        let own = make(1);
+        let name = nix::unistd::gethostname().unwrap().into_string().unwrap();
+        let told = [Some(format!("{name}\nan earlier boot\n")), Some(format!("{name}-2\n")), Some(String::new()), None];
+        // Nobody holds their locks, or none that is seen here.
+        let paths = [(2, &told[0]), (3, &told[1]), (4, &told[2]), (5, &told[3])].map(|(outpost, told)| {
+            let path = make(outpost).path().to_owned();
+            match told {
+                Some(told) => fs::write(path.join(HOST), told).unwrap(),
+                None => fs::remove_file(path.join(HOST)).unwrap(),
+            }
+            path
+        });
+        own.clear_away();
+        assert_eq!(paths.each_ref().map(|path| path.exists()), [false, true, true, true]);
     }
 }

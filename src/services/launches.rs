@@ -65,19 +65,21 @@ impl LaunchList {
         self.clients.write(work).await?.map_err(of_launch)
     }
 
-    /// The room for files that are about to come, as for copies on this machine. Where there is
-    /// none the job is told, and the files come again.
-    async fn room(&self, launch: &Arc<Launch>, plan: &PutPlan) -> Result<Promise, Status> {
+    /// The room for files that are about to come, as for copies on this machine; None for those
+    /// that are at home already. Where there is none the job is told, and the files come again.
+    async fn room(&self, launch: &Arc<Launch>, plan: &PutPlan) -> Result<Option<Promise>, Status> {
         launch.hear(plan.rank, plan.outpost).map_err(of_launch)?;
-        let needed = plan.files.iter().fold(0, |sum: u64, file| sum.saturating_add(file.size_bytes));
-        let room = match self.manager.place_for(launch.job(), needed).await {
-            Ok(place) => self.clients.write(move |_| place.promise()).await?,
-            Err(error) => Err(error),
+        let (asked, told) = (launch.clone(), plan.clone());
+        let (needed, freed) = self.write(move |_| asked.room_for(&told)).await?;
+        let room = match needed {
+            0 => Ok(None),
+            _ => match self.manager.place_for(launch.job(), needed, freed).await {
+                Ok(place) => self.clients.write(move |_| place.promise()).await?.map(Some),
+                Err(error) => Err(error),
+            },
         };
-        room.map_err(|error| {
-            launch.note_disk(plan.rank, Some(error.to_string()));
-            status::of(error)
-        })
+        launch.note_room(plan.rank, room.as_ref().err().map(ToString::to_string));
+        room.map_err(status::of)
     }
 
     /// Takes the files of a stream. `is_checkpoint` says which kind they are.
@@ -102,7 +104,9 @@ impl LaunchList {
             };
             let count = data.len() as u64;
             put = self.write(move |_| put.write(&data).map(|()| put)).await?;
-            room.written(count);
+            if let Some(room) = &mut room {
+                room.written(count);
+            }
             taken.mark();
         }
         self.write(move |_| put.finish()).await
@@ -123,7 +127,7 @@ impl LaunchService for LaunchList {
     ) -> Result<Response<Self::AttachLauncherStream>, Status> {
         let caller = access::caller(&request)?;
         access::Target::of(&request).tell(&request.get_ref().launcher);
-        let v1::AttachLauncherRequest { launcher, engine, slots, running } = request.into_inner();
+        let v1::AttachLauncherRequest { launcher, engine, slots, running, session } = request.into_inner();
         let key = LauncherKey { owner: caller.owner, name: named(launcher)? };
         let Some(engine) = Engine::from_proto(engine) else {
             return Err(invalid_field("engine", format!("is {engine}; torchrun or spark is needed")));
@@ -133,7 +137,7 @@ impl LaunchService for LaunchList {
         }
         let running = running.into_iter().map(|name| Ok((job_of(&name.job)?, name.attempt)));
         let running = running.collect::<Result<_, Status>>()?;
-        let offer = Offer { key, is_for_all: caller.role == Role::Admin, engine, slots };
+        let offer = Offer { key, is_for_all: caller.role == Role::Admin, engine, slots, session };
         let attachment = self.launches.attach(offer, running);
         let attached = v1::LauncherOrder { order: Some(Order::Attached(v1::Attached { version: VERSION.into() })) };
         Ok(Response::new(Box::pin(orders(attached, attachment))))

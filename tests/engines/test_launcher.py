@@ -102,6 +102,43 @@ class Launchers(WithDaemon):
         engine.begun.wait(60)
         self.assertEqual((launcher.slots, launcher.launches), (2, [job.name]))
 
+    def test_an_order_that_was_on_its_way_when_the_engine_grew_is_given_again(self):
+        engine, is_lost = Held(), threading.Event()
+        launcher = Launcher(engine, self.client, slots=1, grown=lambda: 2 if is_lost.is_set() else 1)
+        take = launcher._take
+
+        def lose(order):
+            # As gRPC drops what comes while a call is cancelled.
+            if order.WhichOneof("order") == "launch" and not is_lost.is_set():
+                is_lost.set()
+            else:
+                take(order)
+
+        with mock.patch.object(launcher, "_take", lose):
+            launcher.start()
+            self.addCleanup(launcher.stop)
+            job = self.submit()
+            engine.begun.wait(60)
+        self.assertEqual((launcher.slots, list(launcher._runs)), (2, [(job.name, 1)]))
+        self.assertEqual(job.refresh().message.attempt, 1)
+
+    def test_an_engine_that_cannot_tell_its_slots_for_a_while_grows_afterwards_and_to_no_more_than_the_daemon_takes(self):
+        engine, answers = Held(), iter([OSError("no answer"), OSError("no answer")])
+
+        def grown():
+            if error := next(answers, None):
+                raise error
+            return 5000
+
+        with self.assertLogs("torchd", "WARNING") as told:
+            launcher = self.launcher(engine, slots=1, grown=grown)
+            job = self.client.submit(scaled(JOB, "torchrun", world_size=2))
+            self.addCleanup(end, job)
+            engine.begun.wait(60)
+        self.assertEqual((launcher.slots, launcher.launches), (4096, [job.name]))
+        self.assertEqual([line for line in told.output if "no answer" in line],
+                         [f"WARNING:torchd:the slots of launcher {launcher.name} are not told now; it asks again: OSError: no answer"])
+
     def test_the_words_of_an_engine_that_fails_are_those_of_the_job(self):
         self.launcher(Failing())
         with self.assertRaisesRegex(torchd.JobFailed, "the engine ended before it had joined: OSError: no such queue"):
@@ -118,6 +155,44 @@ def end(job):
     """Ends a job that has not ended."""
     with contextlib.suppress(torchd.Refused):
         job.cancel(now=True)
+
+
+class Growth(WithDaemon):
+    def test_a_launcher_that_grew_while_its_stream_was_lost_loses_its_place_as_any_other(self):
+        state = self.folder / "grown"
+        is_down, may_attach, has_grown = threading.Event(), threading.Event(), threading.Event()
+        daemon = Daemon(EXAMPLES, state, {})
+        client = enter(self.addCleanup, torchd.connect(daemon.address))
+        first = Launcher(Held(), client, slots=1, grown=lambda: 2 if has_grown.is_set() else 1, name="the-one").start()
+        attach = first._orders
+
+        def attach_later():
+            is_down.set()
+            may_attach.wait()
+            return attach()
+
+        try:
+            with mock.patch.object(first, "_orders", attach_later):
+                daemon.stop()
+                self.assertTrue(is_down.wait(60))
+                has_grown.set()
+                with first._state:
+                    self.assertTrue(first._state.wait_for(lambda: first.slots == 2, 60))
+                    first._is_attached = False
+                daemon = Daemon(EXAMPLES, state, {})
+                may_attach.set()
+                with first._state:
+                    self.assertTrue(first._state.wait_for(lambda: first._is_attached, 60))
+                second = Launcher(Held(), client, slots=1, name="the-one").start()
+                self.addCleanup(second.stop)
+                with first._state:
+                    self.assertTrue(first._state.wait_for(lambda: first._is_over, 20))
+                with self.assertRaises(LauncherReplaced):
+                    first.wait()
+        finally:
+            may_attach.set()
+            first.stop()
+            daemon.stop()
 
 
 @unittest.skipIf(RANKS, RANKS)

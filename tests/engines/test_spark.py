@@ -111,6 +111,17 @@ class Spark(WithDaemon):
         self.attach()
         self.assert_whole(job, attempts=2)
 
+    def test_growth_goes_by_what_spark_tells_and_by_no_guess(self):
+        context = mock.Mock(defaultParallelism=64)
+        java = context._jsc.sc.return_value
+        java.isStopped.return_value = False
+        java.maxNumConcurrentTasks.side_effect = [OSError("no answer"), OSError("no answer"), 2]
+        engine = torchd.spark.Spark(context)
+        self.assertEqual(engine.slots(), 64, "a launcher that attaches needs some number")
+        with self.assertRaisesRegex(OSError, "no answer"):
+            engine.told_slots()
+        self.assertEqual(engine.told_slots(), 2)
+
     def test_addresses_that_executors_cannot_reach_and_sessions_without_the_api_are_refused(self):
         context = mock.Mock(master="spark://elsewhere:7077")
         with self.assertRaisesRegex(torchd.TorchdError, "cannot reach torchd at unix:.*rank_server"):

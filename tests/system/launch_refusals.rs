@@ -1,12 +1,16 @@
 //! Launchers, outposts and specs that are refused.
 
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+
 use tonic::{Code, Request};
 use torchd::proto::v1;
 use torchd::proto::v1::launch_service_client::LaunchServiceClient;
 
 use super::credentials::{Files, Headers, over_tcp, refusal, token};
-use super::launches::{attach, scaled, setup};
+use super::launches::{attach, free_port, scaled, setup};
 use super::pages::page;
+use super::{spec, tools};
 
 #[tokio::test]
 async fn nobody_takes_the_place_of_a_rank_but_the_first_outpost_with_the_token() {
@@ -127,12 +131,14 @@ async fn a_launcher_is_given_the_jobs_of_its_owner_alone() {
     let alice = token(&daemon, "alice", v1::Role::Submitter, "").await;
     let mut client = LaunchServiceClient::new(over_tcp(&daemon, Headers::token(&alice)).await);
     let engine = v1::Engine::Torchrun.into();
-    let request = v1::AttachLauncherRequest { launcher: "hers".into(), engine, slots: 2, running: Vec::new() };
+    let request =
+        v1::AttachLauncherRequest { launcher: "hers".into(), engine, slots: 2, running: Vec::new(), session: 0 };
     let _orders = client.attach_launcher(request).await.unwrap().into_inner();
     let job = daemon.create(scaled(2, 2)).await;
     let waits = |job: &v1::Job| job.waiting_reason.contains("no launcher of torchrun is attached for");
     daemon.watch_until(&job.name, waits).await;
-    let mut wrong = v1::AttachLauncherRequest { launcher: "a b".into(), engine, slots: 1, running: Vec::new() };
+    let mut wrong =
+        v1::AttachLauncherRequest { launcher: "a b".into(), engine, slots: 1, running: Vec::new(), session: 0 };
     assert_eq!(client.attach_launcher(wrong.clone()).await.unwrap_err().code(), Code::InvalidArgument);
     wrong = v1::AttachLauncherRequest { launcher: "hers".into(), slots: 0, ..wrong };
     assert_eq!(client.attach_launcher(wrong).await.unwrap_err().code(), Code::InvalidArgument);
@@ -193,7 +199,8 @@ async fn a_rank_brings_no_more_than_the_settings_allow() {
     let version = env!("CARGO_PKG_VERSION").into();
     let join = v1::JoinLaunchRequest { rank: 0, outpost: 1, world_size: 1, version, host: "here".into() };
     assert_eq!(client.join_launch(join).await.unwrap().into_inner().log_max_bytes, 4096);
-    // What does not fit is dropped, as a runner of this machine drops it, and does not come again.
+    // A piece that does not fit is dropped, as a runner of this machine drops it, and does not
+    // come again.
     let events = "tensorboard/events.out.tfevents.1";
     for (file, most) in [("runner.log", 4096 + (8 << 10)), (events, 4096 + (1 << 20))] {
         for offset in (0..4).map(|number| number * 500_000) {
@@ -210,7 +217,8 @@ async fn a_rank_brings_no_more_than_the_settings_allow() {
     let first = v1::PutFilesRequest { part: Some(v1::put_files_request::Part::Begin(begin)) };
     let told = client.put_artifacts(futures_util::stream::iter([first])).await.unwrap_err();
     assert_eq!(refusal(&told), (Code::ResourceExhausted, "STATE_FULL".into()));
-    let waits = |job: &v1::Job| job.waiting_reason.contains("the files have 1152921504606846976 bytes");
+    let waits =
+        |job: &v1::Job| job.waiting_reason.contains("the files that a rank brings have 1152921504606846976 bytes");
     daemon.watch_until(&job.name, waits).await;
     assert_eq!(std::fs::read_dir(daemon.job_folder(&job.name).join("artifacts")).unwrap().count(), 0);
 }
@@ -236,4 +244,107 @@ async fn an_owner_whose_jobs_hold_what_they_may_brings_no_more_files() {
     assert_eq!(refusal(&told), (Code::ResourceExhausted, "OWNER_QUOTA".into()));
     assert!(told.message().contains("jobs.max_state_bytes_per_owner in the settings is 1000000"), "{told}");
     client.put_artifacts(put(600_000)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_is_at_home_or_takes_the_place_of_others_needs_no_further_room() {
+    let daemon = setup().set("jobs.max_state_bytes_per_owner", "1000000").start();
+    let mut launcher = attach(&daemon, 1).await;
+    let job = daemon.create(scaled(1, 1)).await;
+    let launch = launcher.launch().await;
+    let mut client = LaunchServiceClient::new(over_tcp(&daemon, Headers::token(&launch.token)).await);
+    let model = vec![b'x'; 1_200_000];
+    let put = |step: u64, removed_steps: Vec<u64>| {
+        let told = |name: &str, data: &[u8]| {
+            let (size_bytes, sha256) = (data.len() as u64, torchd::sha256::Sha256::of(data));
+            v1::PutFile { name: name.into(), size_bytes, sha256 }
+        };
+        let about = told("model", &model);
+        let manifest = serde_json::json!({
+            "place": {"step": step, "epoch": 1, "examples": 0},
+            "attempt": 1,
+            "time": {"secs_since_epoch": 0, "nanos_since_epoch": 0},
+            "summed_examples": 0,
+            "metrics": {},
+            "context": {"libtorch": "", "device": "cpu", "cpu_threads": 1, "processor": ""},
+            "files": [{"name": about.name, "size_bytes": about.size_bytes, "sha256": about.sha256}],
+        });
+        let manifest = manifest.to_string().into_bytes();
+        let files = vec![about, told("checkpoint.json", &manifest)];
+        let begin = v1::PutFilesBegin { rank: 0, outpost: 1, step, files, removed_steps };
+        let data = model.chunks(500_000).chain([manifest.as_slice()]);
+        let data = data.map(|data| v1::put_files_request::Part::Data(data.to_vec()));
+        let parts: Vec<_> = std::iter::once(v1::put_files_request::Part::Begin(begin)).chain(data).collect();
+        futures_util::stream::iter(parts.into_iter().map(|part| v1::PutFilesRequest { part: Some(part) }))
+    };
+    let checkpoints = daemon.job_folder(&job.name).join("checkpoints");
+    let told = client.put_checkpoint(put(2, vec![1])).await.unwrap_err();
+    assert_eq!(refusal(&told), (Code::ResourceExhausted, "OWNER_QUOTA".into()), "the first one is not there");
+    std::fs::create_dir(checkpoints.join("step-1")).unwrap();
+    std::fs::write(checkpoints.join("step-1/model"), vec![b'x'; 1_300_000]).unwrap();
+    client.put_checkpoint(put(2, vec![1, 1, 2])).await.unwrap();
+    assert!(!checkpoints.join("step-1").exists() && checkpoints.join("step-2").exists());
+    client.put_checkpoint(put(2, Vec::new())).await.unwrap();
+    let told = client.put_checkpoint(put(3, Vec::new())).await.unwrap_err();
+    assert_eq!(refusal(&told), (Code::ResourceExhausted, "OWNER_QUOTA".into()));
+    // A piece of a journal finds its place, and the checkpoint still waits.
+    let piece = v1::Piece { file: "runner.log".into(), offset: 0, data: b"x".to_vec(), after_step: 0 };
+    client.push_journal(v1::PushJournalRequest { rank: 0, outpost: 1, pieces: vec![piece] }).await.unwrap();
+    let waits = |job: &v1::Job| job.waiting_reason.contains("the files that a rank brings have");
+    daemon.watch_until(&job.name, waits).await;
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_the_reason_of_the_end() {
+    if !tools::has_ranks() {
+        return;
+    }
+    let daemon = setup().start();
+    let mut launcher = attach(&daemon, 2).await;
+    let job = daemon.create(scaled(2, 2)).await;
+    let launch = launcher.launch().await;
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let ranks: Vec<_> = (0..2).map(|rank| launcher.rank(&daemon, &launch, rank, port)).collect();
+    let end = daemon.watch_to_end(&job.name).await.end.unwrap();
+    let words = format!("nobody can listen at 127.0.0.1 port {port}: Address already in use");
+    assert_eq!(end.reason(), v1::JobEndReason::StartFailed, "{}", end.message);
+    assert!(end.message.contains(&words), "{}", end.message);
+    drop(ranks);
+    launcher.ended(&launch, "").await;
+}
+
+#[tokio::test]
+async fn a_machine_with_other_data_is_told_by_its_rank() {
+    let mounts = Command::new("unshare").args(["-m", "mount", "--bind", "/tmp", "/mnt"]).output().unwrap();
+    let made = mounts.status.success().then_some(()).ok_or(String::from_utf8_lossy(&mounts.stderr).into_owned());
+    if !tools::has_ranks() || tools::allowed("a folder mounted elsewhere", made).is_none() {
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    let count = 1005u32.to_be_bytes();
+    let labels = |first: u32| {
+        let labels: Vec<u8> = (first..first + 1005).map(|label| (label % 10) as u8).collect();
+        [&[0, 0, 8, 1][..], &count, &labels].concat()
+    };
+    let images = [&[0, 0, 8, 3][..], &count, &[0, 0, 0, 28, 0, 0, 0, 28], &vec![7; 1005 * 784]].concat();
+    for (name, bytes) in [("images", images), ("labels", labels(0)), ("others", labels(1))] {
+        std::fs::write(root.path().join(name), bytes).unwrap();
+    }
+    let daemon = setup().data_root(root.path()).start();
+    let mut launcher = attach(&daemon, 2).await;
+    let mut spec = scaled(2, 2);
+    spec.data = spec.data.map(|data| v1::Data { train: Some(spec::idx("images", "labels")), validation: None, ..data });
+    let job = daemon.create(spec).await;
+    let launch = launcher.launch().await;
+    // The second rank has other labels at the same place.
+    let mut elsewhere = Command::new("unshare");
+    let mount = r#"mount --bind "$0" "$1" && shift && exec "$@""#;
+    elsewhere.args(["-m", "sh", "-c", mount]).args(["others", "labels"].map(|name| root.path().join(name)));
+    elsewhere.arg(env!("CARGO_BIN_EXE_torchd"));
+    let port = free_port();
+    let _first = launcher.rank(&daemon, &launch, 0, port);
+    let _second = launcher.rank_by(elsewhere, &daemon, &launch, (1, port), Stdio::inherit());
+    let end = daemon.watch_to_end(&job.name).await.end.unwrap();
+    assert!(end.message.contains("the data of rank 1 "), "{:?} {}", end.reason(), end.message);
 }

@@ -16,7 +16,7 @@ use super::daemon::{Daemon, Setup, is_gone, wait_for};
 use super::ranks::{job, past, unbroken};
 use super::resume::{Outcome, event_steps, retried};
 use super::small_disk::SmallDisk;
-use super::{spec, tools};
+use super::tools;
 
 /// A job of ranks on other machines.
 pub(crate) fn scaled(world_size: u32, min_world_size: u32) -> v1::JobSpec {
@@ -40,7 +40,7 @@ pub(crate) async fn attach(daemon: &Daemon, slots: u32) -> Launcher {
 async fn attach_again(daemon: &Daemon, slots: u32, running: Vec<v1::LaunchName>) -> Launcher {
     let mut client = LaunchServiceClient::new(daemon.channel().await);
     let engine = v1::Engine::Torchrun.into();
-    let request = v1::AttachLauncherRequest { launcher: "test".into(), engine, slots, running };
+    let request = v1::AttachLauncherRequest { launcher: "test".into(), engine, slots, running, session: 0 };
     let mut orders = client.attach_launcher(request).await.unwrap().into_inner();
     let first = orders.message().await.unwrap().unwrap();
     assert!(matches!(first.order, Some(Order::Attached(_))));
@@ -69,7 +69,7 @@ impl Launcher {
     }
 
     /// Starts a rank as an engine would.
-    fn rank(&self, daemon: &Daemon, launch: &v1::Launch, rank: u32, port: u16) -> Rank {
+    pub(crate) fn rank(&self, daemon: &Daemon, launch: &v1::Launch, rank: u32, port: u16) -> Rank {
         self.rank_telling(daemon, launch, rank, port, Stdio::inherit())
     }
 
@@ -80,7 +80,7 @@ impl Launcher {
     }
 
     /// The same by a command that ends in that of torchd.
-    fn rank_by(
+    pub(crate) fn rank_by(
         &self,
         mut command: Command,
         daemon: &Daemon,
@@ -103,7 +103,7 @@ impl Launcher {
     }
 
     /// The engine has ended a launch.
-    async fn ended(&mut self, launch: &v1::Launch, message: &str) {
+    pub(crate) async fn ended(&mut self, launch: &v1::Launch, message: &str) {
         let request = v1::EndLaunchRequest {
             launcher: "test".into(),
             job: launch.job.clone(),
@@ -142,12 +142,12 @@ fn runner_of(launcher: &Launcher, launch: &v1::Launch, rank: u32) -> i32 {
 }
 
 /// A port that nobody listens on now.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// An outpost; one that the test has forgotten is killed.
-struct Rank(Child);
+pub(crate) struct Rank(Child);
 
 impl Rank {
     fn signal(&self, signal: Signal) {
@@ -375,61 +375,6 @@ async fn an_engine_that_does_not_start_the_ranks_is_the_reason_of_the_end() {
     let last = daemon.get(&job.name).await.last_attempt_end.unwrap();
     assert_eq!(last.reason(), v1::JobEndReason::Interrupted);
     assert!(last.message.ends_with("its launcher left before any rank had joined"), "{}", last.message);
-}
-
-#[tokio::test]
-async fn a_port_that_is_taken_is_the_reason_of_the_end() {
-    if !tools::has_ranks() {
-        return;
-    }
-    let daemon = setup().start();
-    let mut launcher = attach(&daemon, 2).await;
-    let job = daemon.create(scaled(2, 2)).await;
-    let launch = launcher.launch().await;
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = taken.local_addr().unwrap().port();
-    let ranks: Vec<_> = (0..2).map(|rank| launcher.rank(&daemon, &launch, rank, port)).collect();
-    let end = daemon.watch_to_end(&job.name).await.end.unwrap();
-    let words = format!("nobody can listen at 127.0.0.1 port {port}: Address already in use");
-    assert_eq!(end.reason(), v1::JobEndReason::StartFailed, "{}", end.message);
-    assert!(end.message.contains(&words), "{}", end.message);
-    drop(ranks);
-    launcher.ended(&launch, "").await;
-}
-
-#[tokio::test]
-async fn a_machine_with_other_data_is_told_by_its_rank() {
-    let mounts = Command::new("unshare").args(["-m", "mount", "--bind", "/tmp", "/mnt"]).output().unwrap();
-    let made = mounts.status.success().then_some(()).ok_or(String::from_utf8_lossy(&mounts.stderr).into_owned());
-    if !tools::has_ranks() || tools::allowed("a folder mounted elsewhere", made).is_none() {
-        return;
-    }
-    let root = tempfile::tempdir().unwrap();
-    let count = 1005u32.to_be_bytes();
-    let labels = |first: u32| {
-        let labels: Vec<u8> = (first..first + 1005).map(|label| (label % 10) as u8).collect();
-        [&[0, 0, 8, 1][..], &count, &labels].concat()
-    };
-    let images = [&[0, 0, 8, 3][..], &count, &[0, 0, 0, 28, 0, 0, 0, 28], &vec![7; 1005 * 784]].concat();
-    for (name, bytes) in [("images", images), ("labels", labels(0)), ("others", labels(1))] {
-        std::fs::write(root.path().join(name), bytes).unwrap();
-    }
-    let daemon = setup().data_root(root.path()).start();
-    let mut launcher = attach(&daemon, 2).await;
-    let mut spec = scaled(2, 2);
-    spec.data = spec.data.map(|data| v1::Data { train: Some(spec::idx("images", "labels")), validation: None, ..data });
-    let job = daemon.create(spec).await;
-    let launch = launcher.launch().await;
-    // The second rank has other labels at the same place.
-    let mut elsewhere = Command::new("unshare");
-    let mount = r#"mount --bind "$0" "$1" && shift && exec "$@""#;
-    elsewhere.args(["-m", "sh", "-c", mount]).args(["others", "labels"].map(|name| root.path().join(name)));
-    elsewhere.arg(env!("CARGO_BIN_EXE_torchd"));
-    let port = free_port();
-    let _first = launcher.rank(&daemon, &launch, 0, port);
-    let _second = launcher.rank_by(elsewhere, &daemon, &launch, (1, port), Stdio::inherit());
-    let end = daemon.watch_to_end(&job.name).await.end.unwrap();
-    assert!(end.message.contains("the data of rank 1 "), "{:?} {}", end.reason(), end.message);
 }
 
 #[tokio::test]
