@@ -182,16 +182,16 @@ impl Launches {
     }
 
     /// Attaches a launcher. One of the same name loses its place. `running` are the launches that
-    /// it has of before: orders to end those that are over follow at once, and those that it has not
-    /// read, as its stream was lost.
+    /// it has of before: orders to end those that are over follow at once, and so do those that it
+    /// has not read, as its stream was lost.
     pub fn attach(&self, offer: Offer, running: Vec<(JobId, u32)>) -> Attachment {
         let (sender, orders) = mpsc::channel(MOST_ORDERS);
         let key = offer.key.clone();
         let mut state = self.state();
         state.last_serial += 1;
         let serial = state.last_serial;
-        // An order that did not reach it comes again. A launch that it has lost does not: the attempt
-        // does.
+        // An order that did not reach it comes again. A launch that it has lost does not: the
+        // attempt does.
         state.launches.retain(|name, given| {
             if *given.launch.launcher() != key || running.contains(name) {
                 return true;
