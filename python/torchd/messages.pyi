@@ -2198,7 +2198,11 @@ class AttachLauncherRequest(Message):
     def running(self) -> RepeatedCompositeFieldContainer[LaunchName]:
         """Launches that it was given before and has not ended, of a launcher that attaches again.
         At most 4,096 entries."""
-    def __init__(self, *, launcher: str | None = ..., engine: int | str | None = ..., slots: int | None = ..., running: Iterable[LaunchName] | None = ...) -> None: ...
+    session: int
+    """A number that the launcher has drawn once, and sends whenever it attaches again. It is given
+    the orders again that it has not read, as its stream was lost; launches of any other launcher of
+    this name that it does not run are lost. 0 for none."""
+    def __init__(self, *, launcher: str | None = ..., engine: int | str | None = ..., slots: int | None = ..., running: Iterable[LaunchName] | None = ..., session: int | None = ...) -> None: ...
 
 class LauncherOrder(Message):
     """An order to a launcher."""

@@ -111,8 +111,8 @@ pub struct Lease {
     pub device: LeasedDevice,
     /// Threads of computation.
     pub cpu_threads: u32,
-    /// The GPUs, on CUDA: those of a job, one a rank, or the one of a rank in its own order. None is
-    /// known where the order of a runner cannot be read.
+    /// The GPUs, on CUDA: those of a job, one a rank, or the one of a rank in its own order. Empty
+    /// where the order of a runner cannot be read.
     // Orders of earlier versions have one GPU or none.
     #[serde(alias = "gpu", deserialize_with = "one_or_several")]
     pub gpus: Vec<LeasedGpu>,
