@@ -151,7 +151,8 @@ impl Resources {
         }
         // A model has a rank on each of its GPUs: one number tells both.
         let of_ranks = message.ranks.filter(|ranks| is_model && device == Device::Cuda && *ranks > 1);
-        let gpu_count = message.gpu_count.or(of_ranks);
+        // One mistake is told once.
+        let gpu_count = message.gpu_count.filter(|count| *count <= MOST_RANKS).or(of_ranks);
         let gpus = gpu_count.unwrap_or(u32::from(device == Device::Cuda));
         let ranks = message.ranks.or((is_model && gpus > 1).then_some(gpus));
         match ranks {
