@@ -333,8 +333,9 @@ async fn a_machine_with_other_data_is_told_by_its_rank() {
     }
     let daemon = setup().data_root(root.path()).start();
     let mut launcher = attach(&daemon, 2).await;
+    let set = || Some(spec::idx("images", "labels"));
     let mut spec = scaled(2, 2);
-    spec.data = spec.data.map(|data| v1::Data { train: Some(spec::idx("images", "labels")), validation: None, ..data });
+    spec.data = spec.data.map(|data| v1::Data { train: set(), validation: set(), ..data });
     let job = daemon.create(spec).await;
     let launch = launcher.launch().await;
     // The second rank has other labels at the same place.
