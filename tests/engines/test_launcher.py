@@ -209,7 +209,8 @@ class Restart(WithDaemon):
             daemon.stop()
             daemon = Daemon(EXAMPLES, state, settings)
             past(job, 20)
-            self.assertEqual(outposts(self.places), [outpost])
+            # No other one; this one may have come to its end.
+            self.assertLessEqual(set(outposts(self.places)), {outpost})
             job.wait(progress=False)
             self.assertEqual(job.message.attempt, 1)
             again = client.submit(scaled(JOB, "torchrun", world_size=1)).wait(progress=False)
