@@ -28,8 +28,8 @@ use place::{Kind, Place};
 
 /// A connection is there within this time, or never.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-/// While calls are open, the other side is asked so often whether it is there, and answers within
-/// this time: a network that went away tells nobody.
+/// The interval and the timeout of keepalive pings while calls are open: a lost network closes no
+/// connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 /// A connection, and the credentials that each call gets.

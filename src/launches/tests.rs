@@ -157,7 +157,7 @@ fn an_order_that_a_launcher_has_not_read_comes_again_to_the_same_launcher_alone(
     assert!(orders.contains(&sent[0]), "with the same token");
     assert_eq!((state(&unread), state(&between)), (RankState::Waits, RankState::Waits));
 
-    // What it runs, what has been joined and what its engine has ended it is given once.
+    // A launch that runs, that a rank has joined or that the engine has ended is ordered once.
     let (joined, ended) = (begin(&launches, &folder, 3), begin(&launches, &folder, 4));
     joined.hear(0, 1).unwrap();
     assert!(launches.engine_ended(&key, ended.job(), 1, String::new()));

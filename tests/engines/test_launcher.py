@@ -5,7 +5,7 @@ import threading
 import unittest
 from unittest import mock
 
-from support import EXAMPLES, JOB, RANKS, TORCHD, WithDaemon, enter, outposts, past, scaled, wait_for
+from support import ENDLESS, EXAMPLES, JOB, RANKS, TORCHD, WithDaemon, enter, line_of, outposts, past, scaled, wait_for, wait_for_state
 
 import torchd
 from torchd import messages
@@ -201,16 +201,21 @@ class Restart(WithDaemon):
         state, settings = self.folder / "other", {"jobs.rank_lease": "10s", "shutdown.runners": "leave"}
         daemon = Daemon(EXAMPLES, state, settings)
         client = enter(self.addCleanup, torchd.connect(daemon.address))
-        launcher = Launcher(Command(RANK, TORCHD, self.places), client, slots=1).start()
+        launcher = Launcher(Command(RANK, TORCHD, self.places), client, slots=2).start()
         try:
+            # One whose rank is there for as long as the test looks at it, and one with numbers.
+            endless = client.submit(scaled(ENDLESS, "torchrun", world_size=1))
+            past(endless, 9)
+            (outpost,) = outposts(self.places)
             job = client.submit(scaled(JOB, "torchrun", world_size=1))
             past(job, 9)
-            (outpost,) = outposts(self.places)
             daemon.stop()
             daemon = Daemon(EXAMPLES, state, settings)
-            past(job, 20)
-            # No other one; this one may have come to its end.
-            self.assertLessEqual(set(outposts(self.places)), {outpost})
+            past(endless, endless.message.progress.step + 10)
+            self.assertRegex(line_of(outpost), "torchd --rank")
+            self.assertEqual(endless.message.attempt, 1)
+            endless.cancel()
+            wait_for_state(endless, "CANCELLED")
             job.wait(progress=False)
             self.assertEqual(job.message.attempt, 1)
             again = client.submit(scaled(JOB, "torchrun", world_size=1)).wait(progress=False)

@@ -6,7 +6,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use tonic::Code;
+use tonic::transport::Channel;
 use tonic_types::StatusExt;
+use torchd::proto::v1::gpu_service_client::GpuServiceClient;
 use torchd::proto::v1::{self, GpuEventKind, GpuHealthState, JobEndReason, JobState};
 
 use super::daemon::{Daemon, Setup, wait_for};
@@ -164,6 +166,17 @@ async fn a_gpu_that_fails_ends_its_job_with_the_xid_and_gets_no_other() {
     watch_until(&daemon, "the other GPU", healthy).await;
 }
 
+/// The first process that is seen on a GPU.
+async fn first_process(client: &mut GpuServiceClient<Channel>) -> v1::GpuProcess {
+    loop {
+        let answer = client.list_gpu_processes(v1::ListGpuProcessesRequest::default()).await.unwrap().into_inner();
+        if let Some(process) = answer.processes.into_iter().next() {
+            return process;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
+
 #[tokio::test]
 async fn processes_are_those_of_the_job_whose_runner_they_belong_to() {
     let fake = FakeGpus::new(&gpus(1));
@@ -172,13 +185,7 @@ async fn processes_are_those_of_the_job_whose_runner_they_belong_to() {
     let pid = daemon.runner_pid(&job.name).await;
     fake.tell(&(gpus(1) + &format!("process 0 {pid} 3000000000\n")));
     let mut gpu_client = client(&daemon).await;
-    let process = loop {
-        let answer = gpu_client.list_gpu_processes(v1::ListGpuProcessesRequest::default()).await.unwrap().into_inner();
-        if let Some(process) = answer.processes.first() {
-            break process.clone();
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    };
+    let process = first_process(&mut gpu_client).await;
     assert_eq!((process.job.as_str(), process.used_memory_bytes), (job.name.as_str(), Some(3_000_000_000)));
     assert!(!process.left_behind);
     let count = gpu_client.list_gpus(v1::ListGpusRequest::default()).await.unwrap().into_inner().gpus[0].process_count;
@@ -213,14 +220,7 @@ async fn a_model_on_two_gpus_has_a_rank_on_each_and_a_program_sees_both() {
     // A process of the second rank is no stranger.
     let pid = super::ranks::process(&daemon, &job.name, 1);
     fake.tell(&(gpus(3) + &format!("process 1 {pid} 3000000000\n")));
-    let mut gpu_client = client(&daemon).await;
-    let process = loop {
-        let answer = gpu_client.list_gpu_processes(v1::ListGpuProcessesRequest::default()).await.unwrap().into_inner();
-        if let Some(process) = answer.processes.first() {
-            break process.clone();
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    };
+    let process = first_process(&mut client(&daemon).await).await;
     assert_eq!(process.job, job.name);
     // The next daemon knows which GPUs the job has.
     let (state_dir, _state) = daemon.crash();
