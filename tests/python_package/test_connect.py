@@ -116,10 +116,12 @@ class Connecting(WithDaemon):
             torchd.connect("192.0.2.1:7080", token="secret")
 
     def test_a_token_that_was_found_goes_over_no_connection_to_another_listener(self):
-        seen = []
+        seen, kept = [], []
 
         def note(request, context):
             seen.append((context.peer(), dict(context.invocation_metadata()).get("authorization")))
+            # As a stream that is under way does.
+            kept.append(client._core._connection.transport.channel)
             return {}
 
         with serving(GetVersion=tells("0.1.0"), GetCluster=note) as place, tempfile.TemporaryDirectory() as home:
