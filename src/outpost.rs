@@ -13,7 +13,7 @@ mod folder;
 mod told;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,10 +24,11 @@ use tokio::sync::mpsc;
 use tonic::Code;
 
 use crate::cli::{AccessArguments, Connection, Failure, Link};
-use crate::config::{self, Flags};
+use crate::config::{self, Flags, Settings};
 use crate::daemon::runner_settings;
 use crate::job::JobId;
 use crate::job::end::Exit;
+use crate::job::order::{Lease, LeasedDevice, Order};
 use crate::journal::ExitNote;
 use crate::launches::VERSION;
 use crate::proto::v1;
@@ -184,8 +185,9 @@ impl Rank {
         interrupt: &mut Signal,
     ) -> Result<Outcome, Stopped> {
         let Self { id, joined, courier } = self;
-        let meeting = contract.meeting(joined.may_leave_machine)?;
         let place = arguments.dir.clone().unwrap_or_else(std::env::temp_dir);
+        let settings = settings(&place)?;
+        let order = self.order(contract, &settings)?;
         let local = LocalFolder::make(&place, id, joined.attempt, contract.rank, courier.outpost())
             .map_err(|error| format!("a folder for the rank in {}: {error}", place.display()))?;
         let beside = local.clone();
@@ -193,7 +195,7 @@ impl Rank {
         tokio::task::spawn_blocking(move || beside.clear_away());
         let orphan_timeout = duration(joined.orphan_timeout, Duration::from_secs(3600));
         let beat = (duration(joined.lease, Duration::from_secs(30)) / BEATS).min(SLOWEST_BEAT);
-        let fetching = local.fetch(&mut client, joined, meeting);
+        let fetching = local.fetch(&mut client, joined, &order);
         // Nothing has run.
         let fetched = tokio::select! {
             fetched = fetching => fetched,
@@ -206,9 +208,14 @@ impl Rank {
         }
         fetched?;
 
-        let (supervisor, mut news) = supervisor(joined, &local)?;
-        let start =
-            Start { kind: RunnerKind::Runner, visible: Vec::new(), memory_bytes: joined.memory_limit_bytes, ranks: 1 };
+        let (supervisor, mut news) = supervisor(joined, &local, &settings)?;
+        let start = Start {
+            kind: RunnerKind::Runner,
+            visible: order.lease.gpus.into_iter().map(|gpu| gpu.visible).collect(),
+            memory_bytes: joined.memory_limit_bytes,
+            ranks: 1,
+            nccl_interface: contract.nccl_interface(joined.may_leave_machine),
+        };
         let runner = Arc::new(supervisor.start(id.clone(), local.rank().clone(), joined.attempt, start));
         let beating = tokio::spawn(keep_lease(courier.clone(), runner.clone(), beat, orphan_timeout));
         let carrying = tokio::spawn(courier.clone().carry(local.clone()));
@@ -261,6 +268,20 @@ impl Rank {
             (_, Some(JobEndReason::PeerLost)) => Outcome::PeerLost(words),
             _ => Outcome::Failed(words),
         })
+    }
+
+    /// The order of the daemon, with what this machine has for the rank.
+    fn order(&self, contract: &Contract, settings: &Settings) -> Result<Order, Stopped> {
+        let joined = &self.joined;
+        let meeting = contract.meeting(joined.may_leave_machine)?;
+        let order: Order = serde_json::from_slice(&joined.order).map_err(|error| format!("the order: {error}"))?;
+        let gpus = match order.lease.device {
+            LeasedDevice::Cpu => Vec::new(),
+            LeasedDevice::Cuda => vec![contract.gpu()?],
+        };
+        let lease = Lease { gpus, ..order.lease };
+        // The log begins here.
+        Ok(Order { meeting, lease, log_begins: 0, nvml_library: settings.nvml_library.clone(), ..order })
     }
 
     /// Tells the end, and tries for as long as that.
@@ -343,16 +364,22 @@ async fn connect(access: &AccessArguments) -> Result<Client, Stopped> {
     }
 }
 
+/// The settings of this machine, from the environment.
+fn settings(place: &Path) -> Result<Settings, Stopped> {
+    let cpus = std::thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(1));
+    // Nothing is kept there.
+    let flags = Flags { state_dir: Some(place.to_owned()), ..Flags::default() };
+    let (settings, _) = config::gather(&flags, std::env::vars_os(), cpus).map_err(|wrong| wrong.to_string())?;
+    Ok(settings)
+}
+
 /// Runs shims and runners as the daemon would, with its limits and our lock.
 fn supervisor(
     joined: &v1::JoinLaunchResponse,
     local: &LocalFolder,
+    settings: &Settings,
 ) -> Result<(Supervisor, mpsc::Receiver<crate::supervisor::RunnerEvent>), Stopped> {
-    let cpus = std::thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(1));
-    // Nothing is kept there.
-    let flags = Flags { state_dir: Some(local.path().to_owned()), ..Flags::default() };
-    let (settings, _) = config::gather(&flags, std::env::vars_os(), cpus).map_err(|wrong| wrong.to_string())?;
-    let mut runner = runner_settings(&settings, None).map_err(|error| error.to_string())?;
+    let mut runner = runner_settings(settings, None).map_err(|error| error.to_string())?;
     runner.daemon_lock = local.lock();
     // The lock is free once we are dead.
     runner.orphan_timeout = Duration::from_secs(1);

@@ -64,7 +64,7 @@ pub struct Context {
     pub device: String,
     /// Threads of computation.
     pub cpu_threads: u32,
-    /// The CPU, or the GPU, by its name.
+    /// The CPU by its name, or the kind of the GPU. Earlier versions have the uuid of the GPU.
     pub processor: String,
     /// Training steps are captured as CUDA graphs.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -198,9 +198,9 @@ fn judge(
     } else {
         judge_ranks(resources, &probe.no_ranks, &probe.no_gpu_ranks, &mut wrong);
         place(&mut resources, cpu_slots, no_gpu, demands.recipe.shards.is_some(), &mut wrong);
+        judge_gpus(resources, slots, &mut wrong);
     }
     resources.thread_wait.get_or_insert(settings.thread_wait);
-    judge_gpus(resources, slots, &mut wrong);
     let (train_set, validation_set) = (train.as_ref().map(Judged::set), validation.as_ref().map(Judged::set));
     let applies = demands.mode.applies();
     // Without the preprocessing of a job the test set stands for that which the model learned from.

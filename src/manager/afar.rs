@@ -7,7 +7,7 @@ use super::dispatch::held;
 use super::live::Live;
 use super::task::Task;
 use super::{JobError, Manager, ManagerSettings};
-use crate::job::order::Lease;
+use crate::job::order::{Lease, LeasedDevice};
 use crate::job::{Job, JobId, State, Violations};
 use crate::launches::{LauncherView, Line, NoPlace, Place};
 use crate::scheduler::{self, Request, Wait};
@@ -45,9 +45,11 @@ impl Manager {
 }
 
 impl Task {
-    /// The lease of a rank on another machine.
-    pub(super) fn lease_afar(job: &Job) -> Lease {
-        Lease::of_cpu(job.spec.resources.cpu_threads.unwrap_or(1))
+    /// The lease of so many ranks on other machines, each of which finds its GPU there.
+    pub(super) fn lease_afar(job: &Job, ranks: u32) -> Lease {
+        let resources = job.spec.resources;
+        let device = if resources.gpus().is_some() { LeasedDevice::Cuda } else { LeasedDevice::Cpu };
+        Lease { device, ..Lease::of_cpu(resources.cpu_threads.unwrap_or(1).saturating_mul(ranks)) }
     }
 
     /// Starts those of these jobs that a launcher has room for, which are in order of arrival, in

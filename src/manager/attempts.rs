@@ -61,7 +61,7 @@ impl Task {
         fault::point("job-assigned");
         let (lease, afar) = match part {
             Part::Here(lease) => (lease, None),
-            Part::Afar(place) => (Self::lease_afar(&live.job), Some(place)),
+            Part::Afar(place) => (Self::lease_afar(&live.job, place.world_size), Some(place)),
         };
         live.lease = Some(lease.clone());
         live.gpu_events = self.watcher.events().newest();
@@ -129,7 +129,9 @@ impl Task {
         }
         live.begins(Instant::now());
         let kind = if live.job.spec.program().is_some() { RunnerKind::Host } else { RunnerKind::Runner };
-        let start = Start { kind, visible, memory_bytes: live.job.spec.resources.memory_limit_bytes, ranks };
+        let memory_bytes = live.job.spec.resources.memory_limit_bytes;
+        let nccl_interface = (ranks > 1).then(|| "lo".to_owned());
+        let start = Start { kind, visible, memory_bytes, ranks, nccl_interface };
         live.runner = Some(match &launch {
             Some(launch) => self.supervisor.follow_launch(self.settings.launches.clone(), launch.clone()),
             None => self.supervisor.start(live.job.id.clone(), place, attempt, start),

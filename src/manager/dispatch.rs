@@ -229,7 +229,8 @@ impl Task {
     /// Why no GPU can be given away, where it is not known which one a job has.
     fn unknown_gpu(&self) -> Option<String> {
         let is_unknown = |lease: &Lease| lease.device == LeasedDevice::Cuda && lease.gpus.is_empty();
-        let holder = self.live.busy().find(|live| live.lease.as_ref().is_some_and(is_unknown))?;
+        let mut here = self.live.busy().filter(|live| !is_afar(live));
+        let holder = here.find(|live| live.lease.as_ref().is_some_and(is_unknown))?;
         let name = holder.job.id.name();
         Some(format!("needs a GPU, and which one {name} has is not known: its order cannot be read"))
     }

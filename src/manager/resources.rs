@@ -88,7 +88,7 @@ pub(super) fn judge_gpus(resources: Resources, slots: &[GpuSlot], wrong: &mut Vi
 /// `no_gpu_ranks` why not on GPUs.
 pub(super) fn judge_ranks(resources: Resources, no_ranks: &str, no_gpu_ranks: &str, wrong: &mut Violations) {
     let ranks = resources.rank_count();
-    let (field, what, why) = match resources.gpus().is_some() || resources.device == Device::Cuda {
+    let (field, what, why) = match resources.is_on_gpu() {
         true => ("resources.gpu_count", "GPU", no_gpu_ranks),
         false => ("resources.ranks", "rank", no_ranks),
     };
@@ -97,9 +97,10 @@ pub(super) fn judge_ranks(resources: Resources, no_ranks: &str, no_gpu_ranks: &s
     }
 }
 
-/// The part of other machines that a rank takes there.
+/// The part of other machines that a rank takes there: a GPU where the job asks for that. Which
+/// machines have one is not known.
 pub(super) fn place_afar(resources: &mut Resources) {
-    resources.gpu_count = Some(0);
+    resources.gpu_count = Some(resources.is_on_gpu().into());
     resources.ranks.get_or_insert(1);
     resources.cpu_threads.get_or_insert(1);
 }
@@ -113,7 +114,7 @@ pub(super) fn place(
     in_shards: bool,
     wrong: &mut Violations,
 ) {
-    let wants_gpu = resources.device == Device::Cuda || resources.gpus().is_some();
+    let wants_gpu = resources.is_on_gpu();
     let has_gpu = no_gpu.is_none();
     if let Some(reason) = no_gpu.filter(|_| wants_gpu) {
         let field = if resources.device == Device::Cuda { "resources.device" } else { "resources.gpu_count" };

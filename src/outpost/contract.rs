@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, ToSocketAddrs, UdpSocket};
 
-use crate::job::order::Meeting;
+use crate::job::order::{LeasedGpu, Meeting};
 
 /// Ports that Slurm's jobs meet at, by their ids.
 const SLURM_PORTS: (u32, u32) = (20_000, 20_000);
@@ -19,6 +19,13 @@ pub(super) struct Contract {
     has_store: bool,
     /// The network interface by which ranks speak, where the user names one.
     interface: Option<String>,
+    /// The same for NCCL.
+    nccl_interface: Option<String>,
+    /// The number of the rank among those of its machine.
+    local_rank: u32,
+    /// The GPUs that CUDA shows, by number or uuid; None for all.
+    visible: Option<Vec<String>>,
+    is_slurm: bool,
 }
 
 impl Contract {
@@ -60,8 +67,48 @@ impl Contract {
             None => return Err("MASTER_PORT is not set; it names the port at which ranks meet".to_owned()),
         };
         let has_store = variable("TORCHELASTIC_USE_AGENT_STORE").is_some_and(|told| told.eq_ignore_ascii_case("true"));
-        let interface = variable("GLOO_SOCKET_IFNAME").filter(|name| !name.is_empty());
-        Ok(Self { rank, world_size, host, port, has_store, interface })
+        let named = |name| variable(name).filter(|name| !name.is_empty());
+        let (interface, nccl_interface) = (named("GLOO_SOCKET_IFNAME"), named("NCCL_SOCKET_IFNAME"));
+        let local = if is_slurm { "SLURM_LOCALID" } else { "LOCAL_RANK" };
+        let local_rank = if variable(local).is_some() { number(local)? } else { 0 };
+        let listed = |list: String| list.split(',').map(|name| name.trim().to_owned()).collect();
+        let visible = variable("CUDA_VISIBLE_DEVICES").map(listed);
+        let all =
+            Self { rank, world_size, host, port, has_store, interface, nccl_interface, local_rank, visible, is_slurm };
+        Ok(all)
+    }
+
+    /// The GPU of the rank: the one of its number among the GPUs that CUDA shows on its machine. A
+    /// task of Slurm may be shown the one alone that is its own.
+    ///
+    /// # Errors
+    /// There is none, in words.
+    pub(super) fn gpu(&self) -> Result<LeasedGpu, String> {
+        let of = |visible: &str| LeasedGpu {
+            visible: visible.to_owned(),
+            index: visible.parse().unwrap_or(self.local_rank),
+            memory_bytes: None,
+        };
+        let Some(all) = &self.visible else { return Ok(of(&self.local_rank.to_string())) };
+        // What follows one that is none does not count. (CUDA C++ Programming Guide)
+        let shown: Vec<_> = all.iter().take_while(|name| !name.is_empty() && !name.starts_with('-')).collect();
+        match (shown.get(self.local_rank as usize), &shown[..]) {
+            (Some(own), _) => Ok(of(own)),
+            (None, [own]) if self.is_slurm => Ok(of(own)),
+            (None, shown) => Err(format!(
+                "the job needs a GPU for each rank, and this is rank {} of its machine (LOCAL_RANK), where \
+                 CUDA_VISIBLE_DEVICES shows {}: {:?}",
+                self.local_rank,
+                shown.len(),
+                all.join(",")
+            )),
+        }
+    }
+
+    /// The network interface by which NCCL is to speak, which has to be loopback unless it may
+    /// leave the machine; None for the one that it picks.
+    pub(super) fn nccl_interface(&self, may_leave_machine: bool) -> Option<String> {
+        if may_leave_machine { self.interface.clone() } else { Some("lo".to_owned()) }
     }
 
     /// Where the ranks meet; None for a rank that is alone.
@@ -73,11 +120,13 @@ impl Contract {
             return Ok(None);
         }
         let Self { host, port, .. } = self;
-        if let Some(name) = self.interface.as_ref().filter(|name| !may_leave_machine && *name != "lo") {
-            return Err(format!(
-                "GLOO_SOCKET_IFNAME is {name}, and ranks stay on loopback, since what they exchange is not encrypted; \
-                 security.allow_unencrypted_ranks = true in the daemon's settings allows that"
-            ));
+        for (variable, told) in [("GLOO", &self.interface), ("NCCL", &self.nccl_interface)] {
+            if let Some(name) = told.as_ref().filter(|name| !may_leave_machine && *name != "lo") {
+                return Err(format!(
+                    "{variable}_SOCKET_IFNAME is {name}, and ranks stay on loopback, since what they exchange is not \
+                     encrypted; security.allow_unencrypted_ranks = true in the daemon's settings allows that"
+                ));
+            }
         }
         let found = (host.as_str(), *port).to_socket_addrs();
         let found = found.map_err(|error| format!("MASTER_ADDR is {host:?}, which cannot be resolved: {error}"))?;
@@ -148,7 +197,7 @@ mod tests {
             ("SLURM_STEP_NODELIST", "node[03-07,9]"),
             ("SLURM_JOB_ID", "49500"),
         ];
-        assert_eq!(read(&slurm).unwrap(), Contract { has_store: false, ..found });
+        assert_eq!(read(&slurm).unwrap(), Contract { has_store: false, is_slurm: true, ..found });
         assert_eq!(first_host("one,two").unwrap(), "one");
         assert_eq!(first_host("rack1-node7").unwrap(), "rack1-node7");
     }
@@ -169,10 +218,39 @@ mod tests {
     }
 
     #[test]
+    fn a_rank_has_the_gpu_of_its_number_on_its_machine() {
+        let alone = [("RANK", "0"), ("WORLD_SIZE", "1")];
+        let gpu = |more: &[(&str, &str)]| read(&[&alone[..], more].concat()).unwrap().gpu();
+        let found = |more: &[(&str, &str)]| gpu(more).map(|gpu| (gpu.visible, gpu.index)).unwrap();
+        assert_eq!(found(&[]), ("0".into(), 0));
+        assert_eq!(found(&[("LOCAL_RANK", "3")]), ("3".into(), 3));
+        assert_eq!(found(&[("LOCAL_RANK", "1"), ("CUDA_VISIBLE_DEVICES", "4, 6")]), ("6".into(), 6));
+        assert_eq!(found(&[("LOCAL_RANK", "1"), ("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b")]), ("GPU-b".into(), 1));
+        for shown in ["", "-1", "4", "4,-1,5", "4,,5"] {
+            let told = gpu(&[("LOCAL_RANK", "1"), ("CUDA_VISIBLE_DEVICES", shown)]).unwrap_err();
+            assert!(told.contains(&format!("{shown:?}")) && told.contains("LOCAL_RANK"), "{told}");
+        }
+        let task = [("SLURM_PROCID", "0"), ("SLURM_NTASKS", "1"), ("SLURM_LOCALID", "1"), ("SLURM_JOB_ID", "1")];
+        let of_task = |shown| {
+            let place = [("MASTER_ADDR", "127.0.0.1"), ("CUDA_VISIBLE_DEVICES", shown)];
+            read(&[&task[..], &place[..]].concat()).unwrap().gpu().map(|gpu| gpu.visible).ok()
+        };
+        assert_eq!([of_task("5"), of_task("5,7"), of_task("")], [Some("5".into()), Some("7".into()), None]);
+    }
+
+    #[test]
     fn ranks_stay_on_loopback_unless_the_daemon_allows_more() {
         let at = |host| read(&[("RANK", "0"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", host), ("MASTER_PORT", "29500")]);
         let here = at("127.0.0.1").unwrap().meeting(false).unwrap().unwrap();
         assert_eq!((here.address.as_str(), here.serves), ("127.0.0.1", true));
+        let nccl = read(&[
+            ("RANK", "0"),
+            ("WORLD_SIZE", "2"),
+            ("MASTER_ADDR", "127.0.0.1"),
+            ("MASTER_PORT", "1"),
+            ("NCCL_SOCKET_IFNAME", "eth0"),
+        ]);
+        assert!(nccl.unwrap().meeting(false).unwrap_err().contains("NCCL_SOCKET_IFNAME is eth0"));
         let told = at("192.0.2.1").unwrap().meeting(false);
         // Without a network there is no way to that address at all.
         assert!(

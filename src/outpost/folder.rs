@@ -13,7 +13,7 @@ use tonic::Status;
 use super::{AGAIN, CONNECT, Client, Stopped, is_final};
 use crate::beneath::present;
 use crate::job::JobId;
-use crate::job::order::{Meeting, Order};
+use crate::job::order::Order;
 use crate::journal::{FileLock, JobFolder, is_held};
 use crate::proto::v1;
 
@@ -89,7 +89,7 @@ impl LocalFolder {
         &self,
         client: &mut Client,
         joined: &v1::JoinLaunchResponse,
-        meeting: Option<Meeting>,
+        order: &Order,
     ) -> Result<(), Stopped> {
         for v1::LaunchFile { path, size_bytes } in &joined.files {
             let is_inside = Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
@@ -105,10 +105,7 @@ impl LocalFolder {
                 tokio::time::sleep(AGAIN).await;
             }
         }
-        let order: Order = serde_json::from_slice(&joined.order).map_err(|error| format!("the order: {error}"))?;
-        // The log begins here.
-        let order = Order { meeting, log_begins: 0, ..order };
-        self.rank.write_order(&order).map_err(|error| format!("the order cannot be written: {error}"))
+        self.rank.write_order(order).map_err(|error| format!("the order cannot be written: {error}"))
     }
 
     /// Fetches a file from its beginning; what the daemon says where it does not give it.

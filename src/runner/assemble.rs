@@ -134,7 +134,7 @@ pub(crate) fn assemble(
         validation_due: false,
         sums: Sums::new(Vec::new(), device)?,
         attempt: order.attempt,
-        context: context(device, order),
+        context: context(device),
         ranks: None,
         trained_on,
         meter: None,
@@ -267,14 +267,15 @@ pub(crate) fn has_label(facts: &DataFacts, label: i64) -> bool {
 }
 
 /// The conditions under which the numbers are the same.
-fn context(device: Device, order: &Order) -> Context {
+fn context(device: Device) -> Context {
     let cpu = || {
         let facts = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let named = facts.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
         named.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.to_owned())
     };
-    let (kind, processor) = match (device, order.lease.gpu()) {
-        (Device::Cuda(_), Some(gpu)) => ("cuda", gpu.visible.clone()),
+    // Each rank has a GPU of its own, and a job may go on with another one of the same kind.
+    let (kind, processor) = match device {
+        Device::Cuda(_) => ("cuda", cuda::device_kind().unwrap_or_default()),
         _ => ("cpu", cpu()),
     };
     let cpu_threads = u32::try_from(tch::get_num_threads()).unwrap_or(0);

@@ -54,8 +54,10 @@ impl Cuda {
         match &self.library {
             Err(Absent::NotThere(reason) | Absent::NotLoadable(reason)) => Some(reason.clone()),
             Ok(path) if self.devices() == 0 => Some(format!(
-                "{} was loaded and finds no usable GPU; `nvidia-smi` tells whether the driver is there and new enough",
-                path.display()
+                "{} was loaded and finds no usable GPU{}; `nvidia-smi` tells whether the driver is there and new enough",
+                path.display(),
+                std::env::var("CUDA_VISIBLE_DEVICES")
+                    .map_or_else(|_| String::new(), |shown| format!(", CUDA_VISIBLE_DEVICES is {shown:?}")),
             )),
             Ok(_) => None,
         }
@@ -75,6 +77,26 @@ pub(crate) fn free_memory() -> Option<u64> {
         ask(&raw mut free, &raw mut total)
     };
     (status == 0).then_some(free as u64)
+}
+
+/// The kind of the device, on which numbers depend: compute capability and multiprocessors; None
+/// where CUDA's own runtime does not tell.
+pub(crate) fn device_kind() -> Option<String> {
+    // cudaDevAttrComputeCapabilityMajor, -Minor and cudaDevAttrMultiProcessorCount.
+    const ATTRIBUTES: [c_int; 3] = [75, 76, 16];
+    let path = loaded("libcudart")?;
+    // SAFETY: as above.
+    let runtime = unsafe { Library::open(Some(path), RTLD_NOW) }.ok()?;
+    // SAFETY: its signature is cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr, int device).
+    let ask = unsafe {
+        runtime.get::<unsafe extern "C" fn(*mut c_int, c_int, c_int) -> c_int>(b"cudaDeviceGetAttribute\0").ok()?
+    };
+    let [major, minor, multiprocessors] = ATTRIBUTES.map(|attribute| {
+        let mut value = 0;
+        // SAFETY: the value lives, and there is one visible device.
+        (unsafe { ask(&raw mut value, attribute, 0) } == 0).then_some(value)
+    });
+    Some(format!("compute capability {}.{} with {} multiprocessors", major?, minor?, multiprocessors?))
 }
 
 fn open_library() -> Result<PathBuf, Absent> {

@@ -71,12 +71,7 @@ impl Training {
         ranks.compare("torchd", &Sha256::of(env!("CARGO_PKG_VERSION").as_bytes()))?;
         ranks.compare("libtorch", &Sha256::of(libtorch_version().as_bytes()))?;
         ranks.compare("the spec", &text(&self.work))?;
-        // Each has a GPU of its own; the daemon gives GPUs of one model.
-        let mut context = self.context.clone();
-        if self.device.is_cuda() {
-            context.processor.clear();
-        }
-        ranks.compare("the processor", &text(&context))?;
+        ranks.compare("the processor", &text(&self.context))?;
         ranks.compare("the data", &text(&self.trained_on)).map_err(|failure| match failure.reason {
             JobEndReason::Internal => Failure::new(JobEndReason::BadData, failure.message),
             _ => failure,

@@ -78,11 +78,12 @@ pub(super) fn of_gpu(visible: &str, folder: &JobFolder) -> [(&'static str, OsStr
     ]
 }
 
-/// Further variables of several ranks with a GPU each, where ours do not have them: NCCL meets on
-/// loopback, and makes all connections at once, since a runner may make none later.
-pub(super) fn of_gpu_ranks() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let wanted = [("NCCL_SOCKET_IFNAME", "lo"), ("NCCL_RUNTIME_CONNECT", "0")];
-    wanted.into_iter().filter(|(name, _)| std::env::var_os(name).is_none())
+/// Further variables of ranks with a GPU each, where ours do not have them: NCCL speaks by that
+/// interface, and makes all connections at once, since a runner may make none later.
+pub(super) fn of_nccl(interface: Option<&str>) -> impl Iterator<Item = (&'static str, &str)> {
+    let wanted = [("NCCL_SOCKET_IFNAME", interface), ("NCCL_RUNTIME_CONNECT", Some("0"))];
+    let wanted = wanted.into_iter().filter(|(name, _)| std::env::var_os(name).is_none());
+    wanted.filter_map(|(name, value)| Some((name, value?)))
 }
 
 #[cfg(test)]

@@ -32,8 +32,11 @@ pub struct Start {
     pub visible: Vec<String>,
     /// The memory that it may take, in bytes; None for no limit.
     pub memory_bytes: Option<u64>,
-    /// How many ranks its job has.
+    /// How many ranks its job has here.
     pub ranks: u32,
+    /// The network interface by which NCCL speaks to the other ranks on GPUs; None for the one that
+    /// NCCL picks.
+    pub nccl_interface: Option<String>,
 }
 
 impl Supervisor {
@@ -41,7 +44,7 @@ impl Supervisor {
     pub(super) fn spawn(&self, charge: &Charge, start: Start) -> Result<Child, Fault> {
         let Charge { id, folder, attempt, rank, .. } = charge;
         let rank = *rank;
-        let Start { kind, visible, memory_bytes, ranks } = start;
+        let Start { kind, visible, memory_bytes, ranks: _, nccl_interface } = start;
         let gpu = visible.get(rank as usize).filter(|_| kind == RunnerKind::Runner);
         let settings = &self.settings;
         let what = format!("{} cannot be started", settings.shim.display());
@@ -104,7 +107,7 @@ impl Supervisor {
             })
             // A host takes the GPUs from its order, and a program brings its own libraries.
             .envs(gpu.into_iter().flat_map(|gpu| environment::of_gpu(gpu, folder)))
-            .envs((gpu.is_some() && ranks > 1).then(environment::of_gpu_ranks).into_iter().flatten())
+            .envs(gpu.into_iter().flat_map(|_| environment::of_nccl(nccl_interface.as_deref())))
             .current_dir(folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

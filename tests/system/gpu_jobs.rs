@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 
 use tonic::Code;
 use tonic::transport::Channel;
@@ -24,6 +25,11 @@ fn setup(fake: &FakeGpus, devices: usize) -> Setup {
 }
 
 fn with_runner(setup: Setup, fake: &FakeGpus, devices: usize) -> Setup {
+    setup.set("runner.path", runner(fake, devices).to_str().unwrap()).set("runner.stop_grace", "2s")
+}
+
+/// The stand-in for the runner.
+pub(crate) fn runner(fake: &FakeGpus, devices: usize) -> PathBuf {
     let runner = fake.path("runner");
     let script = fs::read_to_string("tests/native/runner_with_gpus.sh").unwrap();
     let script = script.replace("$RUNNER", env!("CARGO_BIN_EXE_torchd-runner")).replace("$GPUS", &devices.to_string());
@@ -31,7 +37,7 @@ fn with_runner(setup: Setup, fake: &FakeGpus, devices: usize) -> Setup {
         .replace("exec \"$real\"", &format!("export NVML_FAKE={}\nexec \"$real\"", fake.path("scenario").display()));
     fs::write(&runner, script).unwrap();
     fs::set_permissions(&runner, fs::Permissions::from_mode(0o755)).unwrap();
-    setup.set("runner.path", runner.to_str().unwrap()).set("runner.stop_grace", "2s")
+    runner
 }
 
 fn on_gpu(mut spec: v1::JobSpec, gpu_memory_bytes: Option<u64>) -> v1::JobSpec {

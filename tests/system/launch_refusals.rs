@@ -164,7 +164,6 @@ async fn a_scale_that_cannot_be_is_refused_by_its_field() {
             "1 s to one day",
         ),
         (with(&|spec| spec.resources.as_mut().unwrap().ranks = Some(2)), "spec.resources.ranks", "beside scale"),
-        (with(&|spec| spec.resources.as_mut().unwrap().device = v1::Device::Cuda.into()), "spec.scale", "device = cpu"),
     ] {
         let request = v1::CreateJobRequest { spec: Some(spec), ..Default::default() };
         let told = daemon.jobs().await.create_job(request).await.unwrap_err();

@@ -155,7 +155,7 @@ impl Rank {
     }
 
     /// Its exit code.
-    fn end(&mut self) -> Option<i32> {
+    pub(crate) fn end(&mut self) -> Option<i32> {
         wait_for("the end of an outpost", || self.0.try_wait().unwrap()).code()
     }
 }

@@ -31,6 +31,7 @@ mod first_job;
 mod formats;
 mod full_disk;
 mod gpu_jobs;
+mod gpu_launches;
 mod gpu_views;
 mod gpus;
 mod hostile_files;

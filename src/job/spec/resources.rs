@@ -180,6 +180,11 @@ impl Resources {
         self.gpu_count.filter(|count| *count > 0)
     }
 
+    /// Whether it is told to compute on GPUs.
+    pub fn is_on_gpu(&self) -> bool {
+        self.device == Device::Cuda || self.gpus().is_some()
+    }
+
     /// How many processes train it.
     pub fn rank_count(&self) -> u32 {
         self.ranks.unwrap_or(1).max(1)

@@ -98,12 +98,16 @@ impl Scale {
         if message.program.is_some() {
             fields.wrong_itself("is set, and a program starts its processes itself; launch it by the engine");
         }
-        if resources.rank_count() > 1 {
-            let found = format!("is {} beside scale; world_size says how many ranks there are", resources.rank_count());
-            wrong.add("resources.ranks", found);
+        // Each rank has one GPU, or none.
+        let count = resources.rank_count();
+        if count > 1 {
+            let field = if resources.gpus() == Some(count) { "resources.gpu_count" } else { "resources.ranks" };
+            wrong.add(field, format!("is {count} beside scale; world_size says how many ranks there are"));
         }
-        if resources.device == Device::Cuda || resources.gpu_count.is_some_and(|gpus| gpus > 0) {
-            wrong.add("scale", "is set, and ranks compute on the CPU: resources.device = cpu is needed");
+        let told = resources.device == Device::Cpu || resources.gpu_count == Some(0);
+        if let Some(bytes) = resources.gpu_memory_bytes.filter(|_| !told) {
+            let found = format!("is {bytes} beside scale; a rank on another machine has its GPU for itself");
+            wrong.add("resources.gpu_memory_bytes", found);
         }
         Some(Self { engine: engine?, world_size, min_world_size: min, join_timeout })
     }
