@@ -2742,7 +2742,8 @@ class JobSpec(Message):
 class Scale(Message):
     """Ranks on other machines, which an engine places there. A launcher of that engine has to be
     attached; until then the job waits. It takes no slot of this machine. The numbers of a job
-    depend on `training.shards` and not on the number of ranks."""
+    depend on `training.shards` and not on the number of ranks. With `resources.device` cuda each
+    rank has a GPU of its machine, which its engine names; else it computes on the CPU."""
     engine: int
     """The engine. Required."""
     world_size: int
@@ -4277,8 +4278,8 @@ class Resources(Message):
     gpu_count: int
     """CUDA GPUs, at most 64, all or none: the job waits until so many are free. A model has a rank
     on each; a program sees all of them. Several are refused where this machine has fewer, instances
-    of divided ones left out, and, for a model, where libtdnccl.so is not beside the runner.
-    Default: 1 on CUDA, 0 on the CPU."""
+    of divided ones left out, and, for a model, where libtdnccl.so is not beside the runner. Beside
+    scale it is that of each rank, 1 at most. Default: 1 on CUDA, 0 on the CPU."""
     cpu_threads: int
     """Threads of computation of each rank, at least 1 and, for all ranks together, at most the
     slots of the machine. A job waits until so many are free. Default: every slot for a job on the
@@ -4286,7 +4287,7 @@ class Resources(Message):
     gpu_memory_bytes: int
     """Memory that the job promises to stay within on each of its GPUs. A job that says so shares
     them with others that do, as long as they hold them all; without it the job has its GPUs for
-    itself. Nothing enforces the promise."""
+    itself. Nothing enforces the promise. Refused beside scale."""
     memory_limit_bytes: int
     """The most memory of the machine, in bytes, that the job's runner has resident of its own.
     Pages of files do not count, such as libtorch's code: runners share them, and the kernel takes

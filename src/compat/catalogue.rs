@@ -187,8 +187,11 @@ fn take<T: Row>(
             mistakes.push(CatalogueMistake { file: name.into(), line, what });
             continue;
         }
+        let (mut line, mut counted) = (1, 0);
         for row in list {
-            let line = line_of(text, row.span().start);
+            // In the order of the file: each byte is looked at once.
+            line += line_of(&text[counted..], row.span().start - counted) - 1;
+            counted = row.span().start;
             let row = Placed { file: name.into(), line, row: row.into_inner() };
             if let Some(before) = read.last() {
                 let (last, this) = (before.row.key(), row.row.key());

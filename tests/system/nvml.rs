@@ -1,21 +1,30 @@
 //! GPUs that tests make up: a library of NVML's interface, built from `tests/native/nvml.cpp`, and
 //! what it tells.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use tempfile::TempDir;
 
 use super::daemon::Setup;
 
-/// Builds the library in a folder, with these switches of the compiler.
+/// Puts the library into a folder, built with these switches of the compiler.
 pub(crate) fn build(folder: &Path, switches: &[&str]) -> PathBuf {
+    // Compiled once: many tests need it.
+    static BUILT: Mutex<BTreeMap<String, Vec<u8>>> = Mutex::new(BTreeMap::new());
     let library = folder.join("libnvidia-ml.so.1");
-    let mut compiler = Command::new("c++");
-    compiler.args(["-std=c++17", "-O1", "-shared", "-fPIC"]).args(switches);
-    let made = compiler.arg("-o").arg(&library).arg("tests/native/nvml.cpp").status();
-    assert!(made.unwrap().success());
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    let bytes = built.entry(switches.join(" ")).or_insert_with(|| {
+        let mut compiler = Command::new("c++");
+        compiler.args(["-std=c++17", "-O1", "-shared", "-fPIC"]).args(switches);
+        let made = compiler.arg("-o").arg(&library).arg("tests/native/nvml.cpp").status();
+        assert!(made.unwrap().success());
+        fs::read(&library).unwrap()
+    });
+    fs::write(&library, bytes).unwrap();
     library
 }
 
