@@ -31,21 +31,24 @@ demo: libtorch
 	cargo build --release --locked
 	scripts/demo $(if $(KEEP),--keep)
 
+# The programs as the tests want them: a test among the targets has cargo choose the features of
+# dependencies that tests need, so that nothing is compiled twice.
+programs := cargo build --locked --bins --test layers
+
 test: libtorch
 	@scripts/python-tools
-	cargo build --locked
 	@scripts/test
 
 test-pytorch: libtorch pytorch
-	cargo build --locked
+	$(programs)
 	@scripts/test-pytorch $(MODELS)
 
 test-python: libtorch pytorch
-	cargo build --locked
+	$(programs)
 	@scripts/test-python $(TESTS)
 
 test-engines: libtorch pytorch
-	cargo build --locked
+	$(programs)
 	@scripts/ranks --into target/debug
 	@scripts/test-engines $(TESTS)
 
