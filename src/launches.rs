@@ -154,10 +154,19 @@ pub struct Beginning {
     pub place: Place,
     /// All ranks have to join within this time.
     pub join_timeout: Duration,
-    /// Threads of computation of each rank.
+    /// The part of its machine that each rank gets.
+    pub part: RankPart,
+}
+
+/// The part of its machine that a rank of a launch gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RankPart {
+    /// Threads of computation.
     pub cpu_threads: u32,
-    /// The memory that a runner may take, in bytes; None for no limit.
+    /// The memory that its runner may take, in bytes; None for no limit.
     pub memory_limit_bytes: Option<u64>,
+    /// A GPU.
+    pub gpu: bool,
 }
 
 /// A launcher that is attached, for people.
@@ -238,10 +247,10 @@ impl Launches {
     /// # Errors
     /// The job's folder cannot be written.
     pub fn begin(&self, beginning: Beginning) -> io::Result<Arc<Launch>> {
-        let Beginning { job, folder, attempt, place, join_timeout, cpu_threads, memory_limit_bytes } = beginning;
+        let Beginning { job, folder, attempt, place, join_timeout, part } = beginning;
         let (secret, token_sha256) = self.shared.tokens.make(job.as_str(), attempt)?;
         cut_torn_ends(&folder, place.world_size)?;
-        let record = Record::new(&folder, attempt, place, token_sha256, join_timeout, cpu_threads, memory_limit_bytes)?;
+        let record = Record::new(&folder, attempt, place, token_sha256, join_timeout, part)?;
         record.write(&folder)?;
         let launch = Arc::new(Launch::new(job.clone(), folder, record, self.shared.limits));
         let mut state = self.state();

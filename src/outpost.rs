@@ -277,7 +277,7 @@ impl Rank {
         let order: Order = serde_json::from_slice(&joined.order).map_err(|error| format!("the order: {error}"))?;
         let gpus = match order.lease.device {
             LeasedDevice::Cpu => Vec::new(),
-            LeasedDevice::Cuda => vec![contract.gpu()?],
+            LeasedDevice::Cuda => vec![contract.gpu(joined.may_leave_machine)?],
         };
         let lease = Lease { gpus, ..order.lease };
         // The log begins here.

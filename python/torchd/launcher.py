@@ -66,6 +66,8 @@ class Run:
         """How many ranks are to be started."""
         self.join_timeout = launch.join_timeout.seconds + launch.join_timeout.nanos / 1e9
         """The daemon gives the launch up whose ranks have not joined after so many seconds."""
+        self.gpu = launch.gpu
+        """Each rank takes a GPU of its machine."""
         self.environment = dict(environment, TORCHD_TOKEN=launch.token, OMP_NUM_THREADS=str(max(launch.cpu_threads, 1)))
         """What each rank finds in its environment, besides the contract of torchrun. The token is for
         no command line."""

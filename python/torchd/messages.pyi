@@ -2239,7 +2239,9 @@ class Launch(Message):
         """Ranks have to join within this time."""
     cpu_threads: int
     """Threads of computation of each rank."""
-    def __init__(self, *, job: str | None = ..., attempt: int | None = ..., world_size: int | None = ..., token: str | None = ..., join_timeout: Duration | Mapping[str, object] | None = ..., cpu_threads: int | None = ...) -> None: ...
+    gpu: bool
+    """Each rank takes a GPU of its machine."""
+    def __init__(self, *, job: str | None = ..., attempt: int | None = ..., world_size: int | None = ..., token: str | None = ..., join_timeout: Duration | Mapping[str, object] | None = ..., cpu_threads: int | None = ..., gpu: bool | None = ...) -> None: ...
 
 class LaunchName(Message):
     """Names a launch."""
@@ -2615,11 +2617,11 @@ Device: EnumTypeWrapper
 DEVICE_UNSPECIFIED: int
 """The same as auto."""
 DEVICE_AUTO: int
-"""CUDA where it works, else the CPU."""
+"""CUDA where it works, else the CPU. Beside scale the CPU, unless resources.gpu_count is 1."""
 DEVICE_CPU: int
 """The CPU."""
 DEVICE_CUDA: int
-"""A CUDA GPU; refused where there is none."""
+"""A CUDA GPU; refused where there is none. Beside scale each rank looks for one on its machine."""
 
 class JobSpec(Message):
     """A job: a model with its data and its method, or a program. A field that is left out gets the

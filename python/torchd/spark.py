@@ -224,8 +224,10 @@ def rank_task(program: str | None, given: Mapping[str, str], authorities: bytes 
         environment.update(RANK=str(number), WORLD_SIZE=str(len(hosts)), MASTER_ADDR=hosts[0], MASTER_PORT=ports[0],
                            LOCAL_RANK=str(hosts[:number].count(place)), TORCHELASTIC_USE_AGENT_STORE="False")
         gpus = context.resources().get("gpu")
-        if gpus and "CUDA_VISIBLE_DEVICES" not in environment:
+        if gpus:
             environment.update(CUDA_VISIBLE_DEVICES=",".join(gpus.addresses), LOCAL_RANK="0")
+            # Scripts by which Spark finds GPUs have the driver's numbers.
+            environment.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
         libc, worker = ctypes.CDLL(None), os.getpid()
 
         def die_with_worker():

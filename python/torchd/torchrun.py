@@ -8,6 +8,7 @@ nothing: torchrun ends with 1 after it was stopped in order.
 import collections
 import contextlib
 import importlib.util
+import itertools
 import os
 import shutil
 import signal
@@ -16,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from . import messages
@@ -27,6 +28,8 @@ GRACE = 180.0
 """Seconds from SIGTERM to SIGKILL: torchrun waits 30 itself, and runners save a checkpoint."""
 LEFT_GRACE = 30.0
 """Seconds until what a command that was stopped has left behind is killed."""
+DEATH = 5.0
+"""A process that is killed is gone within so many seconds."""
 LOOK_EVERY = 0.2
 LAST_LINES = 100
 """Lines of an engine's output that are told to the daemon."""
@@ -39,18 +42,57 @@ class Torchrun:
 
     number = messages.ENGINE_TORCHRUN
 
-    def __init__(self, torchd: Path, torchrun: Sequence[str], folder: Path | None = None):
-        """`folder` is for the files of ranks."""
+    def __init__(self, torchd: Path, torchrun: Sequence[str], folder: Path | None = None, gpus: Sequence[str] | None = None):
+        """`folder` is for the files of ranks. `gpus` are the GPUs that they may have, by number or uuid; those of this machine by default."""
         self._torchd = torchd
         self._torchrun = torchrun
         self._folder = folder
+        self._gpus = Gpus(usual_gpus() if gpus is None else gpus)
 
     def run(self, run: Run) -> str:
+        if not run.gpu:
+            return self._start(run, {})
+        with self._gpus.taken(run) as gpus:
+            # Each launch numbers its ranks from 0.
+            return self._start(run, {"CUDA_VISIBLE_DEVICES": ",".join(gpus)}) if gpus else ""
+
+    def _start(self, run: Run, more: Mapping[str, str]) -> str:
         # torchrun leaves this folder behind where it is stopped.
         with tempfile.TemporaryDirectory(prefix="torchd-torchrun-", ignore_cleanup_errors=True) as logs:
             # The name of this host, which torchrun takes otherwise, may lead off this machine.
             agent = ["--standalone", "--local-addr", "127.0.0.1", "--max-restarts", "0", "--nproc-per-node", str(run.world_size), "--log-dir", logs]
-            return supervise([*self._torchrun, *agent, "--no-python", str(self._torchd), "--rank"], environment(run, self._folder), run)
+            return supervise([*self._torchrun, *agent, "--no-python", str(self._torchd), "--rank"], {**environment(run, self._folder), **more}, run)
+
+
+class Gpus:
+    """The GPUs of this machine, each of which one launch has at a time."""
+
+    def __init__(self, gpus: Sequence[str]):
+        self._free = list(gpus)
+        self._count = len(gpus)
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def taken(self, run: Run) -> Iterator[list[str]]:
+        """As many as the launch has ranks, once they are free; none where it is stopped before."""
+        run.on_stop(self._notify)
+        count = run.world_size
+        with self._changed:
+            if self._count < count:
+                raise TorchdError(f"this machine has {self._count} GPUs for ranks, and {count} ranks need one each")
+            self._changed.wait_for(lambda: run.is_stopping or len(self._free) >= count)
+            own = [] if run.is_stopping else self._free[:count]
+            del self._free[:len(own)]
+        try:
+            yield own
+        finally:
+            with self._changed:
+                self._free += own
+                self._changed.notify_all()
+
+    def _notify(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
 
 
 class Command:
@@ -125,12 +167,13 @@ def _stop(child: subprocess.Popen[bytes]) -> None:
 def _clear(group: int) -> None:
     """Ends what a command has left behind: an agent of torchrun can wait for another one that is gone, whatever it is sent. Its ranks have
     sessions of their own, and are not hurt."""
-    limit = time.monotonic() + LEFT_GRACE
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        while time.monotonic() < limit:
-            os.killpg(group, 0)
-            time.sleep(LOOK_EVERY)
-        os.killpg(group, signal.SIGKILL)
+        for number, patience in ((0, LEFT_GRACE), (signal.SIGKILL, DEATH)):
+            os.killpg(group, number)
+            limit = time.monotonic() + patience
+            while time.monotonic() < limit:
+                os.killpg(group, 0)
+                time.sleep(LOOK_EVERY)
 
 
 def torchrun_program() -> list[str]:
@@ -142,12 +185,15 @@ def torchrun_program() -> list[str]:
     raise TorchdError("this Python has no PyTorch, and no torchrun is on the PATH; --torchrun-program names one")
 
 
-def usual_slots() -> int:
-    """The GPUs of this machine, or of CUDA_VISIBLE_DEVICES; without any, its CPUs."""
+def usual_gpus(driver: Path = Path("/proc/driver/nvidia/gpus")) -> list[str]:
+    """The GPUs of this machine, or those that CUDA_VISIBLE_DEVICES shows: what follows a name that is none does not count, as for CUDA."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    gpus = Path("/proc/driver/nvidia/gpus")
-    if visible is not None:
-        count = len([name for name in visible.split(",") if name.strip()])
-    else:
-        count = len(list(gpus.iterdir())) if gpus.is_dir() else 0
-    return count or len(os.sched_getaffinity(0))
+    if visible is None:
+        return [str(number) for number in range(len(list(driver.iterdir())))] if driver.is_dir() else []
+    names = [name.strip() for name in visible.split(",")]
+    return list(itertools.takewhile(lambda name: name and not name.startswith("-"), names))
+
+
+def usual_slots() -> int:
+    """One for each GPU; without any, for each CPU."""
+    return len(usual_gpus()) or len(os.sched_getaffinity(0))

@@ -29,8 +29,8 @@ OPTIONS = [
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.keepalive_permit_without_calls", 0),
     ("grpc.http2.max_pings_without_data", 0),
-    # Channels to one address share connections otherwise, and a connection before would get the token
-    # that was found for another listener.
+    # Channels to one address share connections otherwise: one that is left would get the token that
+    # was found for another listener.
     ("grpc.use_local_subchannel_pool", 1),
     # A proxy of the environment is for the web, and not for this machine or the one beside it.
     ("grpc.enable_http_proxy", 0),

@@ -112,7 +112,8 @@ pub struct Lease {
     /// Threads of computation.
     pub cpu_threads: u32,
     /// The GPUs, on CUDA: those of a job, one a rank, or the one of a rank in its own order. Empty
-    /// where the order of a runner cannot be read.
+    /// where the order of a runner cannot be read, and for ranks on other machines, until they are
+    /// there.
     // Orders of earlier versions have one GPU or none.
     #[serde(alias = "gpu", deserialize_with = "one_or_several")]
     pub gpus: Vec<LeasedGpu>,
@@ -161,7 +162,8 @@ fn one_or_several<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<LeasedGpu>, 
 pub struct LeasedGpu {
     /// The value of CUDA_VISIBLE_DEVICES: its uuid, or its number where the uuid is not known.
     pub visible: String,
-    /// The driver's number of the GPU.
+    /// The driver's number of the GPU; on another machine that of CUDA_VISIBLE_DEVICES there, or of
+    /// the rank.
     pub index: u32,
     /// Limit of the job's memory on a shared GPU, in bytes; None where it has the GPU for itself.
     pub memory_bytes: Option<u64>,

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use super::record::Record;
-use super::{LaunchError, LauncherKey, VERSION, before, since};
+use super::{LaunchError, LauncherKey, RankPart, VERSION, before, since};
 use crate::job::JobId;
 use crate::job::end::Exit;
 use crate::journal::JobFolder;
@@ -103,8 +103,7 @@ pub struct Launch {
     /// An earlier daemon has begun it, and its ranks may have joined that.
     is_adopted: bool,
     join_timeout: Duration,
-    cpu_threads: u32,
-    memory_limit_bytes: Option<u64>,
+    part: RankPart,
 }
 
 struct Parts {
@@ -164,8 +163,7 @@ impl Launch {
             puts: AtomicU64::new(0),
             is_adopted: false,
             join_timeout: record.join_timeout,
-            cpu_threads: record.cpu_threads,
-            memory_limit_bytes: record.memory_limit_bytes,
+            part: record.part(),
             record: Mutex::new(record),
             parts: Mutex::new(Parts {
                 ranks,
@@ -214,14 +212,9 @@ impl Launch {
         self.join_timeout
     }
 
-    /// Threads of computation of each rank.
-    pub fn cpu_threads(&self) -> u32 {
-        self.cpu_threads
-    }
-
-    /// The memory that a runner may take, in bytes; None for no limit.
-    pub fn memory_limit_bytes(&self) -> Option<u64> {
-        self.memory_limit_bytes
+    /// The part of its machine that each rank gets.
+    pub fn part(&self) -> RankPart {
+        self.part
     }
 
     /// The folder of a rank.

@@ -103,7 +103,7 @@ impl Launches {
 mod tests {
     use std::time::{Duration, SystemTime};
 
-    use super::super::tests::limits;
+    use super::super::tests::{PART, limits};
     use super::*;
     use crate::access::LaunchTokens;
     use crate::journal::JobFolder;
@@ -152,8 +152,7 @@ mod tests {
         for (launcher, folder, job) in [("small", &folders[0], &ids[0]), ("one", &folders[1], &ids[1])] {
             let folder = JobFolder::new(folder.path().into());
             let (job, place, join_timeout) = (job.clone(), place(launcher), Duration::from_secs(60));
-            let beginning =
-                Beginning { job, folder, attempt: 1, place, join_timeout, cpu_threads: 1, memory_limit_bytes: None };
+            let beginning = Beginning { job, folder, attempt: 1, place, join_timeout, part: PART };
             launches.begin(beginning).unwrap();
         }
         let mut line = Line::default();

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::{LauncherKey, Place};
+use super::{LauncherKey, Place, RankPart};
 use crate::beneath::present;
 use crate::job::spec::Engine;
 use crate::journal::{JobFolder, write_whole};
@@ -27,8 +27,10 @@ pub(super) struct Record {
     pub(super) token_sha256: String,
     pub(super) began: SystemTime,
     pub(super) join_timeout: Duration,
-    pub(super) cpu_threads: u32,
-    pub(super) memory_limit_bytes: Option<u64>,
+    cpu_threads: u32,
+    memory_limit_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    gpu: bool,
     /// Bytes of earlier attempts in the files of each rank.
     pub(super) before: Vec<Before>,
     /// Event files of earlier attempts end where this one goes on.
@@ -51,8 +53,7 @@ impl Record {
         place: Place,
         token_sha256: String,
         join_timeout: Duration,
-        cpu_threads: u32,
-        memory_limit_bytes: Option<u64>,
+        part: RankPart,
     ) -> io::Result<Self> {
         let length = |path: &Path| Ok::<_, io::Error>(present(fs::metadata(path))?.map_or(0, |about| about.len()));
         let before = (0..place.world_size).map(|rank| {
@@ -68,8 +69,9 @@ impl Record {
             token_sha256,
             began: SystemTime::now(),
             join_timeout,
-            cpu_threads,
-            memory_limit_bytes,
+            cpu_threads: part.cpu_threads,
+            memory_limit_bytes: part.memory_limit_bytes,
+            gpu: part.gpu,
             before: before.collect::<io::Result<_>>()?,
             events_are_cut: false,
         })
@@ -78,6 +80,11 @@ impl Record {
     /// Its launcher.
     pub(super) fn launcher(&self) -> LauncherKey {
         LauncherKey { owner: self.owner.as_str().into(), name: self.launcher.as_str().into() }
+    }
+
+    /// The part of its machine that each rank gets.
+    pub(super) fn part(&self) -> RankPart {
+        RankPart { cpu_threads: self.cpu_threads, memory_limit_bytes: self.memory_limit_bytes, gpu: self.gpu }
     }
 
     /// Writes it down.

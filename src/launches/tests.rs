@@ -26,10 +26,13 @@ pub(super) fn limits() -> Limits {
     }
 }
 
+/// The part of a rank on the CPU.
+pub(super) const PART: RankPart = RankPart { cpu_threads: 1, memory_limit_bytes: None, gpu: false };
+
 fn record(folder: &JobFolder) -> Record {
     let launcher = LauncherKey { owner: "alice".into(), name: "test".into() };
     let place = Place { launcher, engine: Engine::Torchrun, world_size: 1 };
-    Record::new(folder, 1, place, "0".repeat(64), Duration::from_secs(60), 1, None).unwrap()
+    Record::new(folder, 1, place, "0".repeat(64), Duration::from_secs(60), PART).unwrap()
 }
 
 fn launch(place: &tempfile::TempDir, limits: Limits) -> (Arc<Launch>, JobFolder) {
@@ -117,8 +120,7 @@ fn begin(launches: &Launches, folder: &JobFolder, number: u32) -> Arc<Launch> {
     let launcher = LauncherKey { owner: "alice".into(), name: "test".into() };
     let place = Place { launcher, engine: Engine::Torchrun, world_size: 1 };
     let (job, folder, join_timeout) = (JobId::new(SystemTime::now(), number), folder.clone(), Duration::from_secs(60));
-    let beginning =
-        Beginning { job, folder, attempt: 1, place, join_timeout, cpu_threads: 1, memory_limit_bytes: None };
+    let beginning = Beginning { job, folder, attempt: 1, place, join_timeout, part: PART };
     launches.begin(beginning).unwrap()
 }
 

@@ -17,7 +17,7 @@ use crate::job::order::{Order, Rank};
 use crate::job::retry;
 use crate::job::state::{Event, Outcome, State};
 use crate::journal::{JobFolder, JobLock, ProgressFold, Signature, Survey, cut_torn_end, is_held};
-use crate::launches::Beginning;
+use crate::launches::{Beginning, RankPart};
 use crate::proto::v1;
 use crate::scheduler::Wait;
 use crate::shortage::is_shortage;
@@ -93,8 +93,11 @@ impl Task {
             attempt,
             place,
             join_timeout: scale.map_or(Duration::ZERO, |scale| scale.join_timeout),
-            cpu_threads: resources.cpu_threads.unwrap_or(1),
-            memory_limit_bytes: resources.memory_limit_bytes,
+            part: RankPart {
+                cpu_threads: resources.cpu_threads.unwrap_or(1),
+                memory_limit_bytes: resources.memory_limit_bytes,
+                gpu: resources.gpus().is_some(),
+            },
         };
         let write = move || {
             // Nobody writes there now.

@@ -70,45 +70,45 @@ impl Contract {
         let named = |name| variable(name).filter(|name| !name.is_empty());
         let (interface, nccl_interface) = (named("GLOO_SOCKET_IFNAME"), named("NCCL_SOCKET_IFNAME"));
         let local = if is_slurm { "SLURM_LOCALID" } else { "LOCAL_RANK" };
-        let local_rank = if variable(local).is_some() { number(local)? } else { 0 };
+        let local_rank = if named(local).is_some() { number(local)? } else { 0 };
         let listed = |list: String| list.split(',').map(|name| name.trim().to_owned()).collect();
         let visible = variable("CUDA_VISIBLE_DEVICES").map(listed);
-        let all =
-            Self { rank, world_size, host, port, has_store, interface, nccl_interface, local_rank, visible, is_slurm };
-        Ok(all)
+        Ok(Self { rank, world_size, host, port, has_store, interface, nccl_interface, local_rank, visible, is_slurm })
     }
 
     /// The GPU of the rank: the one of its number among the GPUs that CUDA shows on its machine. A
     /// task of Slurm may be shown the one alone that is its own.
     ///
     /// # Errors
-    /// There is none, in words.
-    pub(super) fn gpu(&self) -> Result<LeasedGpu, String> {
+    /// There is none, or NCCL would leave this machine, which the daemon does not allow.
+    pub(super) fn gpu(&self, may_leave_machine: bool) -> Result<LeasedGpu, String> {
+        refuse_interface("NCCL_SOCKET_IFNAME", self.nccl_interface.as_deref(), may_leave_machine)?;
+        let number = self.local_rank;
         let of = |visible: &str| LeasedGpu {
             visible: visible.to_owned(),
-            index: visible.parse().unwrap_or(self.local_rank),
+            index: visible.parse().unwrap_or(number),
             memory_bytes: None,
         };
-        let Some(all) = &self.visible else { return Ok(of(&self.local_rank.to_string())) };
-        // What follows one that is none does not count. (CUDA C++ Programming Guide)
+        let Some(all) = &self.visible else { return Ok(of(&number.to_string())) };
+        // A name that is none ends the list. (CUDA C++ Programming Guide)
         let shown: Vec<_> = all.iter().take_while(|name| !name.is_empty() && !name.starts_with('-')).collect();
-        match (shown.get(self.local_rank as usize), &shown[..]) {
+        match (shown.get(number as usize), &shown[..]) {
             (Some(own), _) => Ok(of(own)),
             (None, [own]) if self.is_slurm => Ok(of(own)),
             (None, shown) => Err(format!(
-                "the job needs a GPU for each rank, and this is rank {} of its machine (LOCAL_RANK), where \
+                "the job needs a GPU for each rank, and this is rank {number} of its machine ({}), where \
                  CUDA_VISIBLE_DEVICES shows {}: {:?}",
-                self.local_rank,
+                if self.is_slurm { "SLURM_LOCALID" } else { "LOCAL_RANK" },
                 shown.len(),
                 all.join(",")
             )),
         }
     }
 
-    /// The network interface by which NCCL is to speak, which has to be loopback unless it may
-    /// leave the machine; None for the one that it picks.
+    /// The network interface by which NCCL is to speak; None for the one that it picks.
     pub(super) fn nccl_interface(&self, may_leave_machine: bool) -> Option<String> {
-        if may_leave_machine { self.interface.clone() } else { Some("lo".to_owned()) }
+        // NCCL takes a bare name for the beginning of one.
+        if may_leave_machine { self.interface.as_ref().map(|name| format!("={name}")) } else { Some("lo".to_owned()) }
     }
 
     /// Where the ranks meet; None for a rank that is alone.
@@ -120,14 +120,7 @@ impl Contract {
             return Ok(None);
         }
         let Self { host, port, .. } = self;
-        for (variable, told) in [("GLOO", &self.interface), ("NCCL", &self.nccl_interface)] {
-            if let Some(name) = told.as_ref().filter(|name| !may_leave_machine && *name != "lo") {
-                return Err(format!(
-                    "{variable}_SOCKET_IFNAME is {name}, and ranks stay on loopback, since what they exchange is not \
-                     encrypted; security.allow_unencrypted_ranks = true in the daemon's settings allows that"
-                ));
-            }
-        }
+        refuse_interface("GLOO_SOCKET_IFNAME", self.interface.as_deref(), may_leave_machine)?;
         let found = (host.as_str(), *port).to_socket_addrs();
         let found = found.map_err(|error| format!("MASTER_ADDR is {host:?}, which cannot be resolved: {error}"))?;
         let mut last = None;
@@ -157,6 +150,17 @@ impl Contract {
         }
         let why = last.map_or_else(|| "it has no address".to_owned(), |error| error.to_string());
         Err(format!("MASTER_ADDR is {host:?}, which cannot be reached: {why}"))
+    }
+}
+
+/// Refuses a network interface that leads off this machine, unless the daemon allows that.
+fn refuse_interface(variable: &str, interface: Option<&str>, may_leave_machine: bool) -> Result<(), String> {
+    match interface {
+        Some(name) if !may_leave_machine && name.trim_start_matches('=') != "lo" => Err(format!(
+            "{variable} is {name}, and ranks stay on loopback, since what they exchange is not encrypted; \
+             security.allow_unencrypted_ranks = true in the daemon's settings allows that"
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -220,7 +224,7 @@ mod tests {
     #[test]
     fn a_rank_has_the_gpu_of_its_number_on_its_machine() {
         let alone = [("RANK", "0"), ("WORLD_SIZE", "1")];
-        let gpu = |more: &[(&str, &str)]| read(&[&alone[..], more].concat()).unwrap().gpu();
+        let gpu = |more: &[(&str, &str)]| read(&[&alone[..], more].concat()).unwrap().gpu(false);
         let found = |more: &[(&str, &str)]| gpu(more).map(|gpu| (gpu.visible, gpu.index)).unwrap();
         assert_eq!(found(&[]), ("0".into(), 0));
         assert_eq!(found(&[("LOCAL_RANK", "3")]), ("3".into(), 3));
@@ -233,7 +237,7 @@ mod tests {
         let task = [("SLURM_PROCID", "0"), ("SLURM_NTASKS", "1"), ("SLURM_LOCALID", "1"), ("SLURM_JOB_ID", "1")];
         let of_task = |shown| {
             let place = [("MASTER_ADDR", "127.0.0.1"), ("CUDA_VISIBLE_DEVICES", shown)];
-            read(&[&task[..], &place[..]].concat()).unwrap().gpu().map(|gpu| gpu.visible).ok()
+            read(&[&task[..], &place[..]].concat()).unwrap().gpu(false).map(|gpu| gpu.visible).ok()
         };
         assert_eq!([of_task("5"), of_task("5,7"), of_task("")], [Some("5".into()), Some("7".into()), None]);
     }
@@ -243,14 +247,22 @@ mod tests {
         let at = |host| read(&[("RANK", "0"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", host), ("MASTER_PORT", "29500")]);
         let here = at("127.0.0.1").unwrap().meeting(false).unwrap().unwrap();
         assert_eq!((here.address.as_str(), here.serves), ("127.0.0.1", true));
-        let nccl = read(&[
-            ("RANK", "0"),
-            ("WORLD_SIZE", "2"),
-            ("MASTER_ADDR", "127.0.0.1"),
-            ("MASTER_PORT", "1"),
-            ("NCCL_SOCKET_IFNAME", "eth0"),
-        ]);
-        assert!(nccl.unwrap().meeting(false).unwrap_err().contains("NCCL_SOCKET_IFNAME is eth0"));
+        let named = |variable, name| {
+            let read = read(&[
+                ("RANK", "0"),
+                ("WORLD_SIZE", "2"),
+                ("MASTER_ADDR", "127.0.0.1"),
+                ("MASTER_PORT", "1"),
+                (variable, name),
+            ]);
+            let read = read.unwrap();
+            (read.meeting(false).err(), read.gpu(false).err())
+        };
+        // NCCL is for ranks on GPUs alone.
+        let (gloo, nccl) = (named("GLOO_SOCKET_IFNAME", "eth0"), named("NCCL_SOCKET_IFNAME", "eth0"));
+        assert!(gloo.0.unwrap().contains("GLOO_SOCKET_IFNAME is eth0") && gloo.1.is_none());
+        assert!(nccl.1.unwrap().contains("NCCL_SOCKET_IFNAME is eth0") && nccl.0.is_none());
+        assert_eq!(named("NCCL_SOCKET_IFNAME", "=lo"), (None, None));
         let told = at("192.0.2.1").unwrap().meeting(false);
         // Without a network there is no way to that address at all.
         assert!(

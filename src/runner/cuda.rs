@@ -87,7 +87,8 @@ pub(crate) fn device_kind() -> Option<String> {
     let path = loaded("libcudart")?;
     // SAFETY: as above.
     let runtime = unsafe { Library::open(Some(path), RTLD_NOW) }.ok()?;
-    // SAFETY: its signature is cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr, int device).
+    // SAFETY: its signature is
+    // cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int device).
     let ask = unsafe {
         runtime.get::<unsafe extern "C" fn(*mut c_int, c_int, c_int) -> c_int>(b"cudaDeviceGetAttribute\0").ok()?
     };
@@ -97,6 +98,27 @@ pub(crate) fn device_kind() -> Option<String> {
         (unsafe { ask(&raw mut value, attribute, 0) } == 0).then_some(value)
     });
     Some(format!("compute capability {}.{} with {} multiprocessors", major?, minor?, multiprocessors?))
+}
+
+/// The uuid of the device, as NVML has it; None where the driver does not tell.
+pub(crate) fn device_uuid() -> Option<String> {
+    let path = loaded("libcuda.so")?;
+    // SAFETY: the driver is loaded and initialised already.
+    let driver = unsafe { Library::open(Some(path), RTLD_NOW) }.ok()?;
+    let (mut device, mut uuid) = (0, [0u8; 16]);
+    // SAFETY: their signatures are CUresult cuDeviceGet(CUdevice *device, int ordinal) and
+    // CUresult cuDeviceGetUuid_v2(CUuuid *uuid, CUdevice device); CUuuid has 16 bytes.
+    let is_told = unsafe {
+        let get = driver.get::<unsafe extern "C" fn(*mut c_int, c_int) -> c_int>(b"cuDeviceGet\0").ok()?;
+        let ask = driver.get::<unsafe extern "C" fn(*mut u8, c_int) -> c_int>(b"cuDeviceGetUuid_v2\0").ok()?;
+        get(&raw mut device, 0) == 0 && ask(uuid.as_mut_ptr(), device) == 0
+    };
+    is_told.then(|| uuid_text(uuid))
+}
+
+fn uuid_text(uuid: [u8; 16]) -> String {
+    let hex: String = uuid.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("GPU-{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
 fn open_library() -> Result<PathBuf, Absent> {
@@ -132,4 +154,13 @@ pub(crate) fn loaded(name: &str) -> Option<PathBuf> {
 pub(crate) fn mapped() -> Vec<PathBuf> {
     let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
     maps.lines().filter_map(|line| line.find('/').map(|start| PathBuf::from(&line[start..]))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_uuid_is_told_as_the_driver_tells_it() {
+        let uuid = std::array::from_fn(|place| place as u8 * 17);
+        assert_eq!(super::uuid_text(uuid), "GPU-00112233-4455-6677-8899-aabbccddeeff");
+    }
 }

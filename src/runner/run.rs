@@ -22,7 +22,7 @@ use crate::apply::Application;
 use crate::assemble::{assemble, keep_preprocessing};
 use crate::checkpoint::{self, Loaded, Saver};
 use crate::confine::confine;
-use crate::cuda::Cuda;
+use crate::cuda::{self, Cuda};
 use crate::failure::{Failure, Result};
 use crate::inputs::{folders, open_inputs};
 use crate::memory_limit;
@@ -166,7 +166,10 @@ fn train(
         keep_preprocessing(&training)?;
     }
     if let Some(gpu) = order.lease.gpu() {
-        match Meter::start(order.nvml_library.clone(), gpu.visible.clone()) {
+        // An engine names GPUs by CUDA's numbers, which are not the driver's.
+        let is_number = gpu.visible.bytes().all(|byte| byte.is_ascii_digit());
+        let uuid = if is_number { cuda::device_uuid() } else { None };
+        match Meter::start(order.nvml_library.clone(), uuid.unwrap_or_else(|| gpu.visible.clone())) {
             Ok(meter) => training.meter = Some((gpu.index, meter)),
             Err(error) => tracing::warn!(%error, "the GPU's readings will be missing: no thread can be started"),
         }

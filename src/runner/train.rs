@@ -299,8 +299,11 @@ impl Training {
             range.cut(self.place.step);
         }
         self.validation_due = manifest.validation_due && self.validation.is_some();
-        if manifest.context != self.context {
-            let (then, now) = (&manifest.context, &self.context);
+        let (then, now) = (&manifest.context, &self.context);
+        // Earlier versions tell the uuid of the GPU, and not its kind.
+        let is_uuid = ["GPU-", "MIG-"].iter().any(|beginning| then.processor.starts_with(beginning));
+        let processor = if is_uuid { &now.processor } else { &then.processor };
+        if *now != (Context { processor: processor.clone(), ..then.clone() }) {
             tracing::warn!(
                 "the checkpoint was made with {then:?}, and this is {now:?}: the numbers will not be the same bit for bit"
             );

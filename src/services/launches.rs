@@ -181,7 +181,7 @@ impl LaunchService for LaunchList {
             orphan_timeout: time(limits.orphan_timeout),
             stop_grace: time(limits.stop_grace),
             log_max_bytes,
-            memory_limit_bytes: launch.memory_limit_bytes(),
+            memory_limit_bytes: launch.part().memory_limit_bytes,
             may_leave_machine: limits.may_leave_machine,
         }))
     }
@@ -285,7 +285,8 @@ fn message(order: LauncherOrder) -> v1::LauncherOrder {
             world_size: launch.world_size(),
             token,
             join_timeout: launch.join_timeout().try_into().ok(),
-            cpu_threads: launch.cpu_threads(),
+            cpu_threads: launch.part().cpu_threads,
+            gpu: launch.part().gpu,
         }),
         LauncherOrder::Stop { job, attempt } => Order::Stop(v1::LaunchName { job: job.name(), attempt }),
     };

@@ -1,6 +1,9 @@
 """What a launcher does with any engine."""
 
 import contextlib
+import os
+import pathlib
+import tempfile
 import threading
 import unittest
 from unittest import mock
@@ -11,8 +14,8 @@ import torchd
 from torchd import messages
 from torchd.address import parse
 from torchd.daemon import Daemon
-from torchd.launcher import MOST_WORDS, Launcher, LauncherReplaced, last_bytes, rank_environment, usual_name
-from torchd.torchrun import Command
+from torchd.launcher import MOST_WORDS, Launcher, LauncherReplaced, Run, last_bytes, rank_environment, usual_name
+from torchd.torchrun import Command, Gpus, usual_gpus
 
 RANK = "RANK=0 WORLD_SIZE=1 exec torchd --rank"
 """An engine for one rank."""
@@ -41,6 +44,55 @@ class Failing:
 
     def run(self, run):
         raise OSError("no such queue")
+
+
+class OnGpus(unittest.TestCase):
+    """The GPUs of torchrun's machine."""
+
+    def test_each_launch_has_gpus_of_its_own_and_waits_for_them(self):
+        gpus = Gpus(["4", "GPU-b", "6"])
+        first, second, third = (run_of(attempt, world_size) for attempt, world_size in ((1, 2), (2, 1), (3, 2)))
+        with gpus.taken(first) as own:
+            self.assertEqual(own, ["4", "GPU-b"])
+            with gpus.taken(second) as other:
+                self.assertEqual(other, ["6"])
+            had, waits = [], threading.Event()
+            run_stop = third.on_stop
+            third.on_stop = lambda ask: (run_stop(ask), waits.set())
+            waiting = threading.Thread(target=lambda: had.append(enter(self.addCleanup, gpus.taken(third))))
+            waiting.start()
+            waits.wait(60)
+            self.assertEqual(had, [])
+        waiting.join(60)
+        self.assertEqual(had, [["6", "4"]])
+
+    def test_a_launch_that_is_stopped_waits_no_longer_and_one_that_is_too_large_is_refused(self):
+        gpus, held, stopped = Gpus(["0"]), run_of(1, 1), run_of(2, 1)
+        with gpus.taken(held):
+            threading.Timer(0.1, stopped.stop).start()
+            with gpus.taken(stopped) as own:
+                self.assertEqual(own, [])
+        with self.assertRaisesRegex(torchd.TorchdError, "this machine has 1 GPUs for ranks, and 2 ranks need one each"), gpus.taken(run_of(3, 2)):
+            pass
+        with gpus.taken(run_of(4, 1)) as own:
+            self.assertEqual(own, ["0"])
+
+    def test_the_gpus_are_those_that_cuda_would_show(self):
+        with tempfile.TemporaryDirectory() as folder:
+            driver = pathlib.Path(folder)
+            for name in ("0000:01:00.0", "0000:02:00.0"):
+                (driver / name).mkdir()
+            for visible, expected in ((None, ["0", "1"]), ("", []), ("-1", []), ("3, GPU-a,-1,5", ["3", "GPU-a"])):
+                with mock.patch.dict(os.environ, {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}):
+                    if visible is None:
+                        os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+                    self.assertEqual(usual_gpus(driver), expected)
+        self.assertEqual(usual_gpus(pathlib.Path("/nowhere")), [])
+
+
+def run_of(attempt, world_size):
+    """A launch whose ranks have a GPU each."""
+    return Run(messages.Launch(job="jobs/one", attempt=attempt, world_size=world_size, gpu=True), {})
 
 
 class Launchers(WithDaemon):

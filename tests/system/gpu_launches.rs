@@ -1,4 +1,4 @@
-//! Ranks on the GPUs of other machines. The daemon's machine has none; the GPUs of the ranks are made
+//! Ranks on the GPUs of other machines. The daemon's machine has none; those of the ranks are made
 //! up, and a stand-in for the runner computes on the CPU (`gpu_jobs`). The outposts, and what they
 //! hand the runner, are the real ones.
 
@@ -36,7 +36,10 @@ impl Machine {
     fn new() -> Self {
         let fake = FakeGpus::new(&gpus(2));
         let runner = runner(&fake, 2);
-        let seen = format!("env | grep -E '^(CUDA_VIS|NCCL)' | sort > {}-${{3##*/}}\n", fake.path("seen").display());
+        let seen = format!(
+            "env | grep -E '^(CUDA_VIS|NCCL|TORCH_NCCL)' | sort > {}-${{3##*/}}\n",
+            fake.path("seen").display()
+        );
         let script = fs::read_to_string(&runner).unwrap();
         fs::write(&runner, script.replace("exec \"$real\"", &(seen + "exec \"$real\""))).unwrap();
         let library = fake.path("libnvidia-ml.so.1");
@@ -87,7 +90,12 @@ async fn each_rank_of_an_engine_has_the_gpu_of_its_number_on_its_machine() {
     let end = ended.end.clone().unwrap();
     assert_eq!(end.reason(), v1::JobEndReason::Finished, "{}", end.message);
     assert!(ranks.iter_mut().all(|rank| rank.end() == Some(0)));
-    let seen = |gpu| format!("CUDA_VISIBLE_DEVICES={}\nNCCL_RUNTIME_CONNECT=0\nNCCL_SOCKET_IFNAME=lo\n", uuid(gpu));
+    let seen = |gpu| {
+        format!(
+            "CUDA_VISIBLE_DEVICES={}\nNCCL_RUNTIME_CONNECT=0\nNCCL_SOCKET_IFNAME=lo\nTORCH_NCCL_ASYNC_ERROR_HANDLING=0\n",
+            uuid(gpu)
+        )
+    };
     assert_eq!((machine.seen("job"), machine.seen("1")), (seen(1), seen(0)));
     let whole = unbroken(&daemon).await;
     Outcome::of(&daemon, &ended).await.assert_same(&whole);

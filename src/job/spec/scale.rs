@@ -101,11 +101,12 @@ impl Scale {
         // Each rank has one GPU, or none.
         let count = resources.rank_count();
         if count > 1 {
-            let field = if resources.gpus() == Some(count) { "resources.gpu_count" } else { "resources.ranks" };
+            let of_gpus = message.resources.is_some_and(|told| told.gpu_count == Some(count));
+            let field = if of_gpus { "resources.gpu_count" } else { "resources.ranks" };
             wrong.add(field, format!("is {count} beside scale; world_size says how many ranks there are"));
         }
         let told = resources.device == Device::Cpu || resources.gpu_count == Some(0);
-        if let Some(bytes) = resources.gpu_memory_bytes.filter(|_| !told) {
+        if let Some(bytes) = resources.gpu_memory_bytes.filter(|bytes| *bytes > 0 && !told) {
             let found = format!("is {bytes} beside scale; a rank on another machine has its GPU for itself");
             wrong.add("resources.gpu_memory_bytes", found);
         }

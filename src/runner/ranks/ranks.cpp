@@ -97,8 +97,8 @@ c10::intrusive_ptr<c10d::Backend> join_gpus(const c10::intrusive_ptr<c10d::Store
   group->alltoall_base(received, own, ones, ones, c10d::AllToAllOptions())->wait();
   const auto rows = numbers.unsqueeze(1).expand({count, count});
   TORCH_CHECK(told.item<float>() == 1 && all.view({count, count}).equal(rows) && received.equal(numbers),
-              "NCCL error: it does not carry numbers between the GPUs of this machine as they are; NCCL_P2P_DISABLE=1 or "
-              "NCCL_SHM_DISABLE=1 in the environment of torchd takes another way");
+              "NCCL error: it does not carry numbers between the GPUs of the ranks as they are; NCCL_P2P_DISABLE=1 or "
+              "NCCL_SHM_DISABLE=1 in the environment of torchd, or of the engine, takes another way");
   return group;
 }
 #endif
