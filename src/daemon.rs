@@ -11,6 +11,7 @@ mod file_size;
 mod handshake;
 mod handshakes;
 mod heartbeat;
+mod launch;
 mod limits;
 mod listeners;
 mod logging;
@@ -98,6 +99,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(if error.use_stderr() { startup::EXIT_SETTINGS } else { 0 });
         }
     };
+    if let Some(Command::Launch { arguments }) = &arguments.command {
+        return launch::main(arguments);
+    }
     let cpus = std::thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(1));
     let (settings, environment) = match config::gather(&arguments.flags(), std::env::vars_os(), cpus) {
         Ok(gathered) => gathered,

@@ -413,7 +413,7 @@ fn cut_torn_ends(folder: &JobFolder, ranks: u32) -> io::Result<()> {
 fn how_to_attach(engine: Engine) -> &'static str {
     match engine {
         Engine::Spark => "torchd.spark.attach(spark) attaches one",
-        Engine::Torchrun => "`python -m torchd launch --torchrun` attaches one",
+        Engine::Torchrun => "`torchd launch --torchrun` attaches one",
     }
 }
 

@@ -46,6 +46,7 @@ pub use installed::Installed;
 pub use limits::RunnerLimits;
 pub use log::last_lines;
 pub use probe::ProbeError;
+pub(crate) use python::in_environment as in_python_environment;
 pub use python::{PythonReport, ask_python};
 pub use runner::RunnerHandle;
 pub use shim::{ShimArguments, shim};

@@ -1,5 +1,6 @@
 //! The daemon's flags.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
@@ -40,7 +41,7 @@ pub(super) struct Arguments {
 }
 
 /// The commands besides serving.
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 pub(super) enum Command {
     /// Look over the database and the jobs' folders; the exit code is 0 if all is well and 1 if not
     Doctor {
@@ -48,6 +49,14 @@ pub(super) enum Command {
         /// aside
         #[arg(long)]
         repair: bool,
+    },
+    /// Attach a launcher, by which torchrun or another command starts ranks; `torchd launch --help`
+    /// tells how
+    #[command(disable_help_flag = true)]
+    Launch {
+        /// The arguments of `python -m torchd launch`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
     },
 }
 

@@ -55,7 +55,7 @@ pub async fn ask_python(chosen: Option<&Path>) -> PythonReport {
 
 /// The Python of the environment in whose `bin` a program lies; None where that is none. venv and
 /// conda each leave a mark in the environments that they make.
-fn in_environment(program: &Path) -> Option<PathBuf> {
+pub(crate) fn in_environment(program: &Path) -> Option<PathBuf> {
     let programs = program.parent()?;
     let environment = programs.parent()?;
     let is_environment = environment.join("pyvenv.cfg").is_file() || environment.join("conda-meta").is_dir();

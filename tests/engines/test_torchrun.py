@@ -1,4 +1,4 @@
-"""Jobs whose ranks the real torchrun starts, by `python -m torchd launch`."""
+"""Jobs whose ranks the real torchrun starts, by `torchd launch`."""
 
 import contextlib
 import os
@@ -25,9 +25,10 @@ wait
 
 @contextlib.contextmanager
 def launching(test, *arguments, **environment):
-    """`python -m torchd launch` with these arguments, which has to end in order."""
-    command = [sys.executable, "-m", "torchd", "launch", "--server", test.client.address, "--torchd", str(TORCHD), "--dir", str(test.places), *arguments]
-    launcher = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(PACKAGE), "PYTHON": sys.executable, **environment}, stdin=subprocess.DEVNULL)
+    """`torchd launch` with these arguments, which has to end in order."""
+    command = [str(TORCHD), "launch", "--server", test.client.address, "--torchd", str(TORCHD), "--dir", str(test.places), *arguments]
+    own = {"PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}", "PYTHONPATH": str(PACKAGE), "PYTHON": sys.executable}
+    launcher = subprocess.Popen(command, env={**os.environ, **own, **environment}, stdin=subprocess.DEVNULL)
     try:
         yield launcher
     finally:
@@ -35,6 +36,24 @@ def launching(test, *arguments, **environment):
         code = launcher.wait()
     if code != 0:
         raise AssertionError(f"the launcher has ended with {code}")
+
+
+class Alone(unittest.TestCase):
+    def test_torchd_launch_is_the_command_of_the_package_and_says_where_it_is_missing(self):
+        environment = {"PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"}
+
+        def launch(*arguments, **more):
+            return subprocess.run([str(TORCHD), "launch", *arguments], env={**environment, **more}, cwd="/", capture_output=True, text=True)
+
+        told = launch("--help", PYTHONPATH=str(PACKAGE))
+        self.assertEqual((told.returncode, told.stderr), (0, ""))
+        self.assertIn("--torchrun-program", told.stdout)
+        wrong = launch("--command", "true", PYTHONPATH=str(PACKAGE))
+        self.assertEqual(wrong.returncode, 2)
+        self.assertIn("--slots is missing", wrong.stderr)
+        missing = launch("--torchrun")
+        self.assertEqual(missing.returncode, 1)
+        self.assertRegex(missing.stderr, "python3 has no package torchd, which has the launchers; `pip install torchd==")
 
 
 @unittest.skipIf(RANKS, RANKS)
