@@ -81,6 +81,8 @@ pub struct Offer {
     pub engine: Engine,
     /// Ranks that the engine has room for at once.
     pub slots: u32,
+    /// GPUs that ranks can have at once; None where that is not known.
+    pub gpus: Option<u32>,
     /// A number by which a launcher is known that attaches again; 0 for none.
     pub session: u64,
 }
@@ -367,8 +369,12 @@ impl Launches {
 impl State {
     /// Slots of a launcher that launches take.
     fn taken(&self, key: &LauncherKey) -> u32 {
-        let theirs = self.launches.values().filter(|given| given.launch.launcher() == key);
-        theirs.map(|given| given.launch.world_size()).sum()
+        self.taken_by(key, |_| true)
+    }
+
+    fn taken_by(&self, key: &LauncherKey, counts: impl Fn(&Launch) -> bool) -> u32 {
+        let launches = self.launches.values().map(|given| &given.launch);
+        launches.filter(|launch| launch.launcher() == key && counts(launch)).map(|launch| launch.world_size()).sum()
     }
 }
 

@@ -113,6 +113,8 @@ class Engine(Protocol):
 
     number: int
     """Its value of `messages.Engine`."""
+    gpus: int | None
+    """GPUs that ranks can have at once; None where it cannot tell."""
 
     def run(self, run: Run) -> str:
         """Has `torchd --rank` started once a rank, and waits until the engine has ended the launch; what it says of a failure, or nothing.
@@ -279,7 +281,7 @@ class Launcher:
         with self._state:
             running = [messages.LaunchName(job=job, attempt=attempt) for job, attempt in self._runs]
             request = method.request(launcher=self.name, engine=self._engine.number, slots=self.slots, running=running,
-                                     session=self._session)
+                                     session=self._session, gpus=self._engine.gpus)
             self._has_grown = False
             # Not by Connection.stream: another thread has to be able to end it.
             try:

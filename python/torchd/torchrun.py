@@ -48,6 +48,7 @@ class Torchrun:
         self._torchrun = torchrun
         self._folder = folder
         self._gpus = Gpus(usual_gpus() if gpus is None else gpus)
+        self.gpus = self._gpus.count
 
     def run(self, run: Run) -> str:
         if not run.gpu:
@@ -69,7 +70,7 @@ class Gpus:
 
     def __init__(self, gpus: Sequence[str]):
         self._free = list(gpus)
-        self._count = len(gpus)
+        self.count = len(gpus)
         self._changed = threading.Condition()
 
     @contextlib.contextmanager
@@ -78,8 +79,8 @@ class Gpus:
         run.on_stop(self._notify)
         count = run.world_size
         with self._changed:
-            if self._count < count:
-                raise TorchdError(f"this machine has {self._count} GPUs for ranks, and {count} ranks need one each")
+            if self.count < count:
+                raise TorchdError(f"this machine has {self.count} GPUs for ranks, and {count} ranks need one each")
             self._changed.wait_for(lambda: run.is_stopping or len(self._free) >= count)
             own = [] if run.is_stopping else self._free[:count]
             del self._free[:len(own)]
@@ -99,6 +100,7 @@ class Command:
     """A shell command for each launch, which finds TORCHD_WORLD_SIZE and more in its environment."""
 
     number = messages.ENGINE_TORCHRUN
+    gpus = None
 
     def __init__(self, template: str, torchd: Path | None = None, folder: Path | None = None):
         """`torchd` comes first on the command's PATH."""

@@ -47,18 +47,30 @@ impl Line {
 
 impl Launches {
     /// Finds room for a job of that owner with one of these numbers of ranks, the most wished
-    /// first, at a launcher that no job of `line` waits for.
+    /// first, each with a GPU where `on_gpu`, at a launcher that no job of `line` waits for.
     ///
     /// # Errors
     /// Why there is none now.
-    pub fn find_place(&self, owner: &str, engine: Engine, sizes: &[u32], line: &Line) -> Result<Place, NoPlace> {
+    pub fn find_place(
+        &self,
+        owner: &str,
+        engine: Engine,
+        sizes: &[u32],
+        on_gpu: bool,
+        line: &Line,
+    ) -> Result<Place, NoPlace> {
         let state = self.state();
         let offers = state.launchers.values().map(|attached| &attached.offer);
         let serves = |offer: &&Offer| offer.engine == engine && (offer.is_for_all || *offer.key.owner == *owner);
         let serving: Vec<_> = offers.filter(serves).collect();
-        let free = |offer: &Offer| offer.slots.saturating_sub(state.taken(&offer.key));
+        let gpus = |offer: &Offer| offer.gpus.filter(|_| on_gpu).unwrap_or(u32::MAX);
+        let room = |offer: &Offer| offer.slots.min(gpus(offer));
+        let free = |offer: &Offer| {
+            let of_gpus = gpus(offer).saturating_sub(state.taken_by(&offer.key, |launch| launch.part().gpu));
+            offer.slots.saturating_sub(state.taken(&offer.key)).min(of_gpus)
+        };
         let least = sizes.iter().copied().min().unwrap_or(1);
-        let able: Vec<_> = serving.iter().filter(|offer| offer.slots >= least).collect();
+        let able: Vec<_> = serving.iter().filter(|offer| room(offer) >= least).collect();
         let found = sizes.iter().find_map(|size| {
             let with_room = able.iter().filter(|offer| free(offer) >= *size && !line.keeps(&offer.key));
             // The tightest, so that others stay free for larger jobs.
@@ -72,9 +84,14 @@ impl Launches {
             let launchers: Vec<_> = able.iter().map(|offer| offer.key.clone()).collect();
             // Those that nobody ahead waits for are too full.
             let open: Vec<_> = able.iter().filter(|offer| !line.keeps(&offer.key)).collect();
-            let noun = if least == 1 { "slot" } else { "slots" };
-            let most = serving.iter().map(|offer| offer.slots).max();
-            let words = match (open.iter().map(|offer| (free(offer), offer.slots)).max(), most) {
+            let noun = match (least, on_gpu) {
+                (1, false) => "slot",
+                (_, false) => "slots",
+                (1, true) => "slot with a GPU",
+                (_, true) => "slots with GPUs",
+            };
+            let most = serving.iter().map(|offer| room(offer)).max();
+            let words = match (open.iter().map(|offer| (free(offer), room(offer))).max(), most) {
                 (Some((free, slots)), _) => {
                     let others = if open.len() < able.len() { "; jobs ahead wait for the other launchers" } else { "" };
                     format!(
@@ -107,21 +124,62 @@ mod tests {
     use super::*;
     use crate::access::LaunchTokens;
     use crate::journal::JobFolder;
-    use crate::launches::Beginning;
+    use crate::launches::{Beginning, RankPart};
 
     fn key(name: &str) -> LauncherKey {
         LauncherKey { owner: "alice".into(), name: name.into() }
     }
 
+    fn offer(name: &str, slots: u32) -> Offer {
+        Offer { key: key(name), is_for_all: false, engine: Engine::Torchrun, slots, gpus: None, session: 0 }
+    }
+
+    #[test]
+    fn a_job_on_gpus_gets_a_launcher_that_has_them() {
+        let launches = Launches::new(limits(), LaunchTokens::default());
+        let find = |sizes: &[u32], on_gpu| {
+            launches.find_place("alice", Engine::Torchrun, sizes, on_gpu, &Line::default()).map(|place| {
+                let Place { launcher, world_size, .. } = place;
+                (launcher.name.to_string(), world_size)
+            })
+        };
+        let words = |found: Result<_, NoPlace>| match found {
+            Err(NoPlace::Nowhere(words) | NoPlace::Taken { words, .. }) => words,
+            other => panic!("{other:?}"),
+        };
+        let _bare = launches.attach(Offer { gpus: Some(0), ..offer("bare", 8) }, Vec::new());
+        assert_eq!(find(&[2], false), Ok(("bare".into(), 2)));
+        let told = words(find(&[2], true));
+        assert_eq!(told, "needs 2 slots with GPUs of torchrun; its launchers have at most 0");
+        let _box = launches.attach(Offer { gpus: Some(4), ..offer("box", 9) }, Vec::new());
+        assert_eq!(find(&[8, 4, 2], true), Ok(("box".into(), 4)));
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place { launcher: key("box"), engine: Engine::Torchrun, world_size: 3 };
+        launches
+            .begin(Beginning {
+                job: JobId::new(SystemTime::now(), 1),
+                folder: JobFolder::new(folder.path().into()),
+                attempt: 1,
+                place,
+                join_timeout: Duration::from_secs(60),
+                part: RankPart { gpu: true, ..PART },
+            })
+            .unwrap();
+        assert_eq!(find(&[1], true), Ok(("box".into(), 1)));
+        let told = words(find(&[2], true));
+        assert_eq!(told, "needs 2 slots with GPUs of torchrun; at most 1 of 4 of a launcher are free");
+        // Without a word about GPUs it may have them.
+        let _any = launches.attach(offer("any", 2), Vec::new());
+        assert_eq!(find(&[2], true), Ok(("any".into(), 2)));
+    }
+
     #[test]
     fn what_a_job_waits_for_no_job_behind_it_gets() {
         let launches = Launches::new(limits(), LaunchTokens::default());
-        let offer =
-            |name, slots| Offer { key: key(name), is_for_all: false, engine: Engine::Torchrun, slots, session: 0 };
         let _small = launches.attach(offer("small", 2), Vec::new());
         let mut line = Line::default();
-        let find = |sizes: &[u32], line: &Line| launches.find_place("alice", Engine::Torchrun, sizes, line);
-        assert!(matches!(launches.find_place("bob", Engine::Torchrun, &[1], &line), Err(NoPlace::Nowhere(_))));
+        let find = |sizes: &[u32], line: &Line| launches.find_place("alice", Engine::Torchrun, sizes, false, line);
+        assert!(matches!(launches.find_place("bob", Engine::Torchrun, &[1], false, &line), Err(NoPlace::Nowhere(_))));
         assert!(matches!(find(&[4], &line), Err(NoPlace::Nowhere(_))), "nobody is held back for what never comes");
         assert_eq!(find(&[4, 2, 1], &line).map(|place| place.world_size), Ok(2));
         let (large, other) = (JobId::new(SystemTime::now(), 1), JobId::new(SystemTime::now(), 2));
@@ -140,8 +198,6 @@ mod tests {
     #[test]
     fn a_job_that_waits_is_told_of_launchers_that_it_could_have() {
         let launches = Launches::new(limits(), LaunchTokens::default());
-        let offer =
-            |name, slots| Offer { key: key(name), is_for_all: false, engine: Engine::Torchrun, slots, session: 0 };
         let _attached = [("large", 8), ("small", 2), ("one", 1)]
             .map(|(name, slots)| launches.attach(offer(name, slots), Vec::new()));
         let place = |launcher| Place { launcher: key(launcher), engine: Engine::Torchrun, world_size: 1 };
@@ -157,14 +213,15 @@ mod tests {
         }
         let mut line = Line::default();
         line.add(&ids[0], &[key("large")]);
-        let words = |size: u32, line: &Line| match launches.find_place("alice", Engine::Torchrun, &[size], line) {
+        let words = |size: u32, line: &Line| match launches.find_place("alice", Engine::Torchrun, &[size], false, line)
+        {
             Err(NoPlace::Taken { words, .. }) => words,
             other => panic!("{other:?}"),
         };
         // Seven of the first one are free, and a job ahead waits for it; the last one is too small.
         let ahead = "a launcher are free; jobs ahead wait for the other launchers";
         assert_eq!(words(2, &line), format!("needs 2 slots of torchrun; at most 1 of 2 of {ahead}"));
-        launches.find_place("alice", Engine::Torchrun, &[1], &line).unwrap();
+        launches.find_place("alice", Engine::Torchrun, &[1], false, &line).unwrap();
         line.add(&ids[1], &[key("small")]);
         assert_eq!(words(1, &line), format!("needs 1 slot of torchrun; at most 0 of 1 of {ahead}"));
     }

@@ -140,7 +140,14 @@ fn an_order_that_a_launcher_has_not_read_comes_again_to_the_same_launcher_alone(
     let folder = JobFolder::new(place.path().into());
     let launches = Launches::new(Limits { lease: Duration::from_secs(60), ..limits() }, LaunchTokens::default());
     let key = LauncherKey { owner: "alice".into(), name: "test".into() };
-    let offer = |session| Offer { key: key.clone(), is_for_all: false, engine: Engine::Torchrun, slots: 9, session };
+    let offer = |session| Offer {
+        key: key.clone(),
+        is_for_all: false,
+        engine: Engine::Torchrun,
+        slots: 9,
+        gpus: None,
+        session,
+    };
     let state = |launch: &Launch| launch.state(0, Instant::now());
     let is_lost = |launch: &Launch| matches!(state(launch), RankState::Over(_, Some(Trouble::Lost(_))));
     let name = |launch: &Launch| (launch.job().clone(), launch.attempt());

@@ -113,7 +113,8 @@ impl Task {
         let scale = job.spec.scale.ok_or_else(gone)?;
         let shards = job.spec.model().and_then(|work| work.recipe.shards).unwrap_or(scale.world_size);
         let sizes: Vec<u32> = scale.sizes(shards).collect();
-        self.settings.launches.find_place(&job.owner, scale.engine, &sizes, line)
+        let on_gpu = job.spec.resources.gpus().is_some();
+        self.settings.launches.find_place(&job.owner, scale.engine, &sizes, on_gpu, line)
     }
 
     /// Whether the owner of a job may run another one.

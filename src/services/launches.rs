@@ -127,7 +127,7 @@ impl LaunchService for LaunchList {
     ) -> Result<Response<Self::AttachLauncherStream>, Status> {
         let caller = access::caller(&request)?;
         access::Target::of(&request).tell(&request.get_ref().launcher);
-        let v1::AttachLauncherRequest { launcher, engine, slots, running, session } = request.into_inner();
+        let v1::AttachLauncherRequest { launcher, engine, slots, running, session, gpus } = request.into_inner();
         let key = LauncherKey { owner: caller.owner, name: named(launcher)? };
         let Some(engine) = Engine::from_proto(engine) else {
             return Err(invalid_field("engine", format!("is {engine}; torchrun or spark is needed")));
@@ -137,7 +137,7 @@ impl LaunchService for LaunchList {
         }
         let running = running.into_iter().map(|name| Ok((job_of(&name.job)?, name.attempt)));
         let running = running.collect::<Result<_, Status>>()?;
-        let offer = Offer { key, is_for_all: caller.role == Role::Admin, engine, slots, session };
+        let offer = Offer { key, is_for_all: caller.role == Role::Admin, engine, slots, gpus, session };
         let attachment = self.launches.attach(offer, running);
         let attached = v1::LauncherOrder { order: Some(Order::Attached(v1::Attached { version: VERSION.into() })) };
         Ok(Response::new(Box::pin(orders(attached, attachment))))

@@ -25,6 +25,7 @@ class Held:
     """An engine that starts nothing, and ends a launch when it is asked to."""
 
     number = messages.ENGINE_TORCHRUN
+    gpus = None
 
     def __init__(self, count=1):
         self.begun = threading.Barrier(count + 1)
@@ -41,6 +42,7 @@ class Failing:
     """An engine that cannot start anything."""
 
     number = messages.ENGINE_TORCHRUN
+    gpus = None
 
     def run(self, run):
         raise OSError("no such queue")
@@ -133,6 +135,15 @@ class Launchers(WithDaemon):
         self.assertEqual(sorted(launcher.launches), sorted(job.name for job in jobs))
         launcher.stop()
         self.assertEqual(launcher.launches, [])
+
+    def test_a_launcher_without_gpus_is_given_no_job_on_gpus(self):
+        engine = Held()
+        engine.gpus = 0
+        self.launcher(engine)
+        job = self.submit(resources={"device": "cuda", "cpu_threads": 1})
+        wait_for(job, lambda message: "needs 1 slot with a GPU of torchrun; its launchers have at most 0" in message.waiting_reason)
+        self.submit()
+        engine.begun.wait(60)
 
     def test_a_launch_whose_job_is_cancelled_is_stopped(self):
         engine = Held()

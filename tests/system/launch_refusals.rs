@@ -131,14 +131,12 @@ async fn a_launcher_is_given_the_jobs_of_its_owner_alone() {
     let alice = token(&daemon, "alice", v1::Role::Submitter, "").await;
     let mut client = LaunchServiceClient::new(over_tcp(&daemon, Headers::token(&alice)).await);
     let engine = v1::Engine::Torchrun.into();
-    let request =
-        v1::AttachLauncherRequest { launcher: "hers".into(), engine, slots: 2, running: Vec::new(), session: 0 };
+    let request = v1::AttachLauncherRequest { launcher: "hers".into(), engine, slots: 2, ..Default::default() };
     let _orders = client.attach_launcher(request).await.unwrap().into_inner();
     let job = daemon.create(scaled(2, 2)).await;
     let waits = |job: &v1::Job| job.waiting_reason.contains("no launcher of torchrun is attached for");
     daemon.watch_until(&job.name, waits).await;
-    let mut wrong =
-        v1::AttachLauncherRequest { launcher: "a b".into(), engine, slots: 1, running: Vec::new(), session: 0 };
+    let mut wrong = v1::AttachLauncherRequest { launcher: "a b".into(), engine, slots: 1, ..Default::default() };
     assert_eq!(client.attach_launcher(wrong.clone()).await.unwrap_err().code(), Code::InvalidArgument);
     wrong = v1::AttachLauncherRequest { launcher: "hers".into(), slots: 0, ..wrong };
     assert_eq!(client.attach_launcher(wrong).await.unwrap_err().code(), Code::InvalidArgument);

@@ -40,7 +40,7 @@ pub(crate) async fn attach(daemon: &Daemon, slots: u32) -> Launcher {
 async fn attach_again(daemon: &Daemon, slots: u32, running: Vec<v1::LaunchName>) -> Launcher {
     let mut client = LaunchServiceClient::new(daemon.channel().await);
     let engine = v1::Engine::Torchrun.into();
-    let request = v1::AttachLauncherRequest { launcher: "test".into(), engine, slots, running, session: 0 };
+    let request = v1::AttachLauncherRequest { launcher: "test".into(), engine, slots, running, ..Default::default() };
     let mut orders = client.attach_launcher(request).await.unwrap().into_inner();
     let first = orders.message().await.unwrap().unwrap();
     assert!(matches!(first.order, Some(Order::Attached(_))));
