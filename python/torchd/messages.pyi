@@ -2202,7 +2202,10 @@ class AttachLauncherRequest(Message):
     """A number that the launcher has drawn once, and sends whenever it attaches again. It is given
     the orders again that it has not read, as its stream was lost; launches of any other launcher of
     this name that it does not run are lost. 0 for none."""
-    def __init__(self, *, launcher: str | None = ..., engine: int | str | None = ..., slots: int | None = ..., running: Iterable[LaunchName] | None = ..., session: int | None = ...) -> None: ...
+    gpus: int
+    """GPUs that ranks can have at once; absent where the launcher cannot tell. A job on GPUs takes
+    one for each rank."""
+    def __init__(self, *, launcher: str | None = ..., engine: int | str | None = ..., slots: int | None = ..., running: Iterable[LaunchName] | None = ..., session: int | None = ..., gpus: int | None = ...) -> None: ...
 
 class LauncherOrder(Message):
     """An order to a launcher."""

@@ -87,7 +87,7 @@ class Spark:
     """A session of Spark."""
 
     number = messages.ENGINE_SPARK
-    gpus = None
+    gpus: int | None = None
 
     def __init__(self, context: Any, program: str | None = None, folder: str | None = None):
         self._context = context

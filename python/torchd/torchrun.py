@@ -48,7 +48,7 @@ class Torchrun:
         self._torchrun = torchrun
         self._folder = folder
         self._gpus = Gpus(usual_gpus() if gpus is None else gpus)
-        self.gpus = self._gpus.count
+        self.gpus: int | None = self._gpus.count
 
     def run(self, run: Run) -> str:
         if not run.gpu:
@@ -100,7 +100,7 @@ class Command:
     """A shell command for each launch, which finds TORCHD_WORLD_SIZE and more in its environment."""
 
     number = messages.ENGINE_TORCHRUN
-    gpus = None
+    gpus: int | None = None
 
     def __init__(self, template: str, torchd: Path | None = None, folder: Path | None = None):
         """`torchd` comes first on the command's PATH."""

@@ -153,12 +153,14 @@ mod tests {
         assert_eq!(told, "needs 2 slots with GPUs of torchrun; its launchers have at most 0");
         let _box = launches.attach(Offer { gpus: Some(4), ..offer("box", 9) }, Vec::new());
         assert_eq!(find(&[8, 4, 2], true), Ok(("box".into(), 4)));
-        let folder = tempfile::tempdir().unwrap();
+        let files = tempfile::tempdir().unwrap();
+        let folder = JobFolder::new(files.path().into());
+        folder.make_rank_folders(3).unwrap();
         let place = Place { launcher: key("box"), engine: Engine::Torchrun, world_size: 3 };
         launches
             .begin(Beginning {
                 job: JobId::new(SystemTime::now(), 1),
-                folder: JobFolder::new(folder.path().into()),
+                folder,
                 attempt: 1,
                 place,
                 join_timeout: Duration::from_secs(60),
