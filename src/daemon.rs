@@ -89,6 +89,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if arguments.get(1).is_some_and(|first| first == host::MODE) {
         return host::main(arguments);
     }
+    // All that follows is for the launcher, also flags that a daemon has.
+    if arguments.get(1).is_some_and(|first| first == launch::MODE) {
+        return launch::main(&arguments[2..]);
+    }
     if arguments.get(1).is_some_and(|first| first == judging::MODE) {
         return judging::run_child(arguments.get(2).map(OsString::as_os_str));
     }
@@ -100,7 +104,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     if let Some(Command::Launch { arguments }) = &arguments.command {
-        return launch::main(arguments);
+        let given: Vec<_> = arguments.iter().map(|argument| argument.to_string_lossy()).collect();
+        let _ = writeln!(std::io::stderr(), "torchd: launch comes first: torchd launch {}", given.join(" "));
+        return ExitCode::from(startup::EXIT_SETTINGS);
     }
     let cpus = std::thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(1));
     let (settings, environment) = match config::gather(&arguments.flags(), std::env::vars_os(), cpus) {

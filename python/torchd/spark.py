@@ -226,9 +226,13 @@ def rank_task(program: str | None, given: Mapping[str, str], authorities: bytes 
                            LOCAL_RANK=str(hosts[:number].count(place)), TORCHELASTIC_USE_AGENT_STORE="False")
         gpus = context.resources().get("gpu")
         if gpus:
-            environment.update(CUDA_VISIBLE_DEVICES=",".join(gpus.addresses), LOCAL_RANK="0")
-            # Scripts by which Spark finds GPUs have the driver's numbers.
-            environment.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+            environment["LOCAL_RANK"] = "0"
+            shown = environment.get("CUDA_VISIBLE_DEVICES")
+            # Where as many are shown, those are the task's own: addresses may be numbers among them.
+            if shown is None or len(shown.split(",")) != len(gpus.addresses):
+                environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus.addresses)
+                # Scripts by which Spark finds GPUs have the driver's numbers.
+                environment.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
         libc, worker = ctypes.CDLL(None), os.getpid()
 
         def die_with_worker():

@@ -66,7 +66,8 @@ class Torchrun:
 
 
 class Gpus:
-    """The GPUs of this machine, each of which one launch has at a time."""
+    """The GPUs of this machine, each of which one launch has at a time. A launch ends with torchrun: ranks that torchrun has killed while they saved may
+    hold theirs for some seconds more."""
 
     def __init__(self, gpus: Sequence[str]):
         self._free = list(gpus)
@@ -187,11 +188,14 @@ def torchrun_program() -> list[str]:
     raise TorchdError("this Python has no PyTorch, and no torchrun is on the PATH; --torchrun-program names one")
 
 
-def usual_gpus(driver: Path = Path("/proc/driver/nvidia/gpus")) -> list[str]:
+def usual_gpus(driver: Path = Path("/proc/driver/nvidia/gpus"), devices: Path = Path("/dev")) -> list[str]:
     """The GPUs of this machine, or those that CUDA_VISIBLE_DEVICES shows: what follows a name that is none does not count, as for CUDA."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
-        return [str(number) for number in range(len(list(driver.iterdir())))] if driver.is_dir() else []
+        # Some containers have the devices of some of the driver's GPUs, others none of the driver's folders.
+        counts = [len(list(devices.glob("nvidia[0-9]*"))), len(list(driver.iterdir())) if driver.is_dir() else 0]
+        count = min(filter(None, counts), default=int((devices / "dxg").exists()))
+        return [str(number) for number in range(count)]
     names = [name.strip() for name in visible.split(",")]
     return list(itertools.takewhile(lambda name: name and not name.startswith("-"), names))
 

@@ -7,8 +7,14 @@ use std::process::{Command, ExitCode};
 
 use crate::supervisor::in_python_environment;
 
-/// Ends with this where the package is missing.
-const QUESTION: &str = "import importlib.util, sys; sys.exit(0 if importlib.util.find_spec('torchd') else 3)";
+/// The first argument.
+pub(super) const MODE: &str = "launch";
+
+/// Ends with 3 where the package is missing: a folder of that name alone is none.
+const QUESTION: &str = "\
+import importlib.util, sys
+found = importlib.util.find_spec('torchd')
+sys.exit(0 if found and found.origin else 3)";
 const MISSING: i32 = 3;
 
 /// Becomes `python -m torchd launch` with these arguments: by the Python of the environment that we
@@ -18,8 +24,10 @@ pub(super) fn main(arguments: &[OsString]) -> ExitCode {
     let own = std::env::current_exe().ok();
     let python = own.as_deref().and_then(in_python_environment).unwrap_or_else(|| PathBuf::from("python3"));
     let refuse = |words: String| {
-        let elsewhere = "or start `python -m torchd launch` by a Python that has it";
-        eprintln!("torchd launch: {words}; `pip install torchd=={}`, {elsewhere}", env!("CARGO_PKG_VERSION"));
+        let version = env!("CARGO_PKG_VERSION");
+        eprintln!(
+            "torchd launch: {words}; install the wheel of torchd {version} there, or start `python -m torchd launch` by a Python that has it"
+        );
         ExitCode::FAILURE
     };
     match Command::new(&python).args(["-c", QUESTION]).status() {
@@ -32,7 +40,8 @@ pub(super) fn main(arguments: &[OsString]) -> ExitCode {
     }
     let mut command = Command::new(&python);
     command.args(["-m", "torchd", "launch"].map(OsStr::new)).args(arguments);
-    if let Some(own) = own.filter(|_| std::env::var_os("TORCHD_PROGRAM").is_none()) {
+    let is_named = std::env::var_os("TORCHD_PROGRAM").is_some_and(|named| !named.is_empty());
+    if let Some(own) = own.filter(|_| !is_named) {
         command.env("TORCHD_PROGRAM", own);
     }
     let error = command.exec();

@@ -71,15 +71,17 @@ impl Launches {
         };
         let least = sizes.iter().copied().min().unwrap_or(1);
         let able: Vec<_> = serving.iter().filter(|offer| room(offer) >= least).collect();
-        let found = sizes.iter().find_map(|size| {
-            let with_room = able.iter().filter(|offer| free(offer) >= *size && !line.keeps(&offer.key));
-            // The tightest, so that others stay free for larger jobs.
-            with_room.min_by_key(|offer| (free(offer), offer.key.name.clone())).map(|offer| Place {
-                launcher: offer.key.clone(),
-                engine,
-                world_size: *size,
-            })
-        });
+        let found =
+            sizes.iter().find_map(|size| {
+                let with_room = able.iter().filter(|offer| free(offer) >= *size && !line.keeps(&offer.key));
+                // One that tells of GPUs before one that may have none, and one without them for a job
+                // on the CPU; of these the tightest, so that others stay free for larger jobs.
+                let unsuited =
+                    |offer: &Offer| if on_gpu { offer.gpus.is_none() } else { offer.gpus.is_some_and(|gpus| gpus > 0) };
+                with_room
+                    .min_by_key(|offer| (unsuited(offer), free(offer), offer.key.name.clone()))
+                    .map(|offer| Place { launcher: offer.key.clone(), engine, world_size: *size })
+            });
         found.ok_or_else(|| {
             let launchers: Vec<_> = able.iter().map(|offer| offer.key.clone()).collect();
             // Those that nobody ahead waits for are too full.
@@ -173,6 +175,9 @@ mod tests {
         // Without a word about GPUs it may have them.
         let _any = launches.attach(offer("any", 2), Vec::new());
         assert_eq!(find(&[2], true), Ok(("any".into(), 2)));
+        assert_eq!(find(&[1], true), Ok(("box".into(), 1)), "it has one for certain");
+        let _small = launches.attach(Offer { gpus: Some(1), ..offer("small", 1) }, Vec::new());
+        assert_eq!(find(&[1], false), Ok(("any".into(), 1)), "GPUs stay free for those who need them");
     }
 
     #[test]

@@ -82,7 +82,9 @@ impl Contract {
     /// # Errors
     /// There is none, or NCCL would leave this machine, which the daemon does not allow.
     pub(super) fn gpu(&self, may_leave_machine: bool) -> Result<LeasedGpu, String> {
-        refuse_interface("NCCL_SOCKET_IFNAME", self.nccl_interface.as_deref(), may_leave_machine)?;
+        if self.world_size > 1 {
+            refuse_interface("NCCL_SOCKET_IFNAME", self.nccl_interface.as_deref(), may_leave_machine)?;
+        }
         let number = self.local_rank;
         let of = |visible: &str| LeasedGpu {
             visible: visible.to_owned(),
@@ -108,7 +110,8 @@ impl Contract {
     /// The network interface by which NCCL is to speak; None for the one that it picks.
     pub(super) fn nccl_interface(&self, may_leave_machine: bool) -> Option<String> {
         // NCCL takes a bare name for the beginning of one.
-        if may_leave_machine { self.interface.as_ref().map(|name| format!("={name}")) } else { Some("lo".to_owned()) }
+        let name = if may_leave_machine { self.interface.as_deref()? } else { "lo" };
+        Some(format!("={name}"))
     }
 
     /// Where the ranks meet; None for a rank that is alone.
@@ -263,6 +266,8 @@ mod tests {
         assert!(gloo.0.unwrap().contains("GLOO_SOCKET_IFNAME is eth0") && gloo.1.is_none());
         assert!(nccl.1.unwrap().contains("NCCL_SOCKET_IFNAME is eth0") && nccl.0.is_none());
         assert_eq!(named("NCCL_SOCKET_IFNAME", "=lo"), (None, None));
+        let alone = read(&[("RANK", "0"), ("WORLD_SIZE", "1"), ("NCCL_SOCKET_IFNAME", "eth0")]).unwrap();
+        assert!(alone.gpu(false).is_ok(), "a rank that is alone does not speak");
         let told = at("192.0.2.1").unwrap().meeting(false);
         // Without a network there is no way to that address at all.
         assert!(

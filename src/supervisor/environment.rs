@@ -78,18 +78,16 @@ pub(super) fn of_gpu(visible: &str, folder: &JobFolder) -> [(&'static str, OsStr
     ]
 }
 
-/// Further variables of a runner with a GPU, where ours do not have them: NCCL speaks by that
-/// interface, and makes all connections at once, since a runner may make none later. PyTorch's
-/// watchdog does not end a rank that has lost another one: the daemon does, and knows the cause.
+/// Further variables of a runner with a GPU. Where ours do not have them, NCCL speaks by that
+/// interface, and makes all connections at once, since a runner may make none later.
 pub(super) fn of_nccl(interface: Option<&str>) -> impl Iterator<Item = (&'static str, &str)> {
-    let wanted = [
-        ("NCCL_SOCKET_IFNAME", interface),
-        ("NCCL_RUNTIME_CONNECT", Some("0")),
-        ("TORCH_NCCL_ASYNC_ERROR_HANDLING", Some("0")),
-    ];
+    let wanted = [("NCCL_SOCKET_IFNAME", interface), ("NCCL_RUNTIME_CONNECT", Some("0"))];
     // NCCL takes no notice of an empty name.
     let wanted = wanted.into_iter().filter(|(name, _)| std::env::var_os(name).is_none_or(|ours| ours.is_empty()));
-    wanted.filter_map(|(name, value)| Some((name, value?)))
+    // PyTorch's watchdog does not end a rank that has lost another one, as torchrun wants it: the
+    // daemon does, and knows the cause.
+    let watchdog = [("TORCH_NCCL_ASYNC_ERROR_HANDLING", "0")];
+    wanted.filter_map(|(name, value)| Some((name, value?))).chain(watchdog)
 }
 
 #[cfg(test)]

@@ -81,15 +81,17 @@ class OnGpus(unittest.TestCase):
 
     def test_the_gpus_are_those_that_cuda_would_show(self):
         with tempfile.TemporaryDirectory() as folder:
-            driver = pathlib.Path(folder)
-            for name in ("0000:01:00.0", "0000:02:00.0"):
-                (driver / name).mkdir()
+            driver, devices, no = pathlib.Path(folder) / "gpus", pathlib.Path(folder) / "dev", pathlib.Path("/nowhere")
+            for name in ("gpus/0000:01:00.0", "gpus/0000:02:00.0", "dev/nvidia7", "dev/nvidiactl", "wsl/dxg"):
+                (driver.parent / name).mkdir(parents=True)
             for visible, expected in ((None, ["0", "1"]), ("", []), ("-1", []), ("3, GPU-a,-1,5", ["3", "GPU-a"])):
                 with mock.patch.dict(os.environ, {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}):
                     if visible is None:
                         os.environ.pop("CUDA_VISIBLE_DEVICES", None)
-                    self.assertEqual(usual_gpus(driver), expected)
-        self.assertEqual(usual_gpus(pathlib.Path("/nowhere")), [])
+                    self.assertEqual(usual_gpus(driver, no), expected)
+            os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+            self.assertEqual([usual_gpus(driver, devices), usual_gpus(no, devices), usual_gpus(no, driver.parent / "wsl"), usual_gpus(no, no)],
+                             [["0"], ["0"], ["0"], []])
 
 
 def run_of(attempt, world_size):

@@ -53,7 +53,12 @@ class Alone(unittest.TestCase):
         self.assertIn("--slots is missing", wrong.stderr)
         missing = launch("--torchrun")
         self.assertEqual(missing.returncode, 1)
-        self.assertRegex(missing.stderr, "python3 has no package torchd, which has the launchers; `pip install torchd==")
+        self.assertRegex(missing.stderr, "python3 has no package torchd, which has the launchers; install the wheel of torchd")
+        swallowed = launch("--config", "x", "--torchrun", PYTHONPATH=str(PACKAGE))
+        self.assertEqual(swallowed.returncode, 2)
+        self.assertIn("--config", swallowed.stderr)
+        behind = subprocess.run([str(TORCHD), "--check-config", "launch", "--torchrun"], capture_output=True, text=True)
+        self.assertEqual((behind.returncode, behind.stderr), (64, "torchd: launch comes first: torchd launch --torchrun\n"))
 
 
 @unittest.skipIf(RANKS, RANKS)

@@ -81,7 +81,9 @@ async fn each_rank_of_an_engine_has_the_gpu_of_its_number_on_its_machine() {
     let mut launcher = attach(&daemon, 2).await;
     let launch = launcher.launch().await;
     let (port, visible) = (free_port(), format!("CUDA_VISIBLE_DEVICES={},{}", uuid(1), uuid(0)));
-    let given = ["LOCAL_RANK=0", "LOCAL_RANK=1"].map(|local| [local, visible.as_str()]);
+    let given = ["LOCAL_RANK=0", "LOCAL_RANK=1"]
+        // That one is torchrun's.
+        .map(|local| [local, visible.as_str(), "TORCH_NCCL_ASYNC_ERROR_HANDLING=1"]);
     let mut ranks: Vec<_> = (0..)
         .zip(&given)
         .map(|(rank, given)| machine.rank((&launcher, &launch), &daemon, (rank, port), given))
@@ -92,7 +94,7 @@ async fn each_rank_of_an_engine_has_the_gpu_of_its_number_on_its_machine() {
     assert!(ranks.iter_mut().all(|rank| rank.end() == Some(0)));
     let seen = |gpu| {
         format!(
-            "CUDA_VISIBLE_DEVICES={}\nNCCL_RUNTIME_CONNECT=0\nNCCL_SOCKET_IFNAME=lo\nTORCH_NCCL_ASYNC_ERROR_HANDLING=0\n",
+            "CUDA_VISIBLE_DEVICES={}\nNCCL_RUNTIME_CONNECT=0\nNCCL_SOCKET_IFNAME==lo\nTORCH_NCCL_ASYNC_ERROR_HANDLING=0\n",
             uuid(gpu)
         )
     };
