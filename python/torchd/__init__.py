@@ -12,7 +12,12 @@ A program that torchd runs as a job reports with `torchd.report`, `should_stop`,
 something of theirs is asked for.
 """
 
+import os
 from typing import Any
+
+# Else gRPC ends some of the programs that a caller starts beside an open connection, as Spark starts
+# its JVM, before they are executed (github.com/grpc/grpc/issues/43055). It reads this when it begins.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 from .client import Client, Job, connect, local
 from .errors import (AlreadyThere, Busy, InvalidData, InvalidRequest, InvalidSpec, JobEnded, JobFailed, JobPaused, Mistake, NoServer, NotAllowed, NotFound,

@@ -18,6 +18,14 @@ class Package(unittest.TestCase):
         said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": str(TOP / "python")})
         self.assertEqual(said.stdout.strip(), "[]")
 
+    def test_grpc_ends_no_program_that_is_started_beside_a_connection(self):
+        code = "import torchd; from grpc._cython import cygrpc; print(cygrpc.is_fork_support_enabled())"
+
+        def told(**more):
+            return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": str(TOP / "python"), **more}).stdout
+
+        self.assertEqual([told(), told(GRPC_ENABLE_FORK_SUPPORT="1")], ["False\n", "True\n"])
+
     def test_the_version_is_that_of_the_programs(self):
         (version,) = re.findall(r'^version = "(.*)"$', (TOP / "Cargo.toml").read_text(), re.MULTILINE)
         self.assertEqual(torchd.__version__, version)
