@@ -15,8 +15,9 @@ something of theirs is asked for.
 import os
 from typing import Any
 
-# Else gRPC ends some of the programs that a caller starts beside an open connection, as Spark starts
-# its JVM, before they are executed (github.com/grpc/grpc/issues/43055). It reads this when it begins.
+# Else gRPC ends some of the programs that a caller starts beside an open connection, as Spark
+# starts its JVM, before they are executed. It reads this when it begins.
+# (github.com/grpc/grpc/issues/43055)
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 from .client import Client, Job, connect, local

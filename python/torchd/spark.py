@@ -228,7 +228,7 @@ def rank_task(program: str | None, given: Mapping[str, str], authorities: bytes 
         if gpus:
             environment["LOCAL_RANK"] = "0"
             shown = environment.get("CUDA_VISIBLE_DEVICES")
-            # Where as many are shown, those are the task's own: addresses may be numbers among them.
+            # Where as many are shown, those are the task's: addresses may be numbers among them.
             if shown is None or len(shown.split(",")) != len(gpus.addresses):
                 environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus.addresses)
                 # Scripts by which Spark finds GPUs have the driver's numbers.

@@ -192,7 +192,7 @@ def usual_gpus(driver: Path = Path("/proc/driver/nvidia/gpus"), devices: Path = 
     """The GPUs of this machine, or those that CUDA_VISIBLE_DEVICES shows: what follows a name that is none does not count, as for CUDA."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
-        # Some containers have the devices of some of the driver's GPUs, others none of the driver's folders.
+        # Some containers have the devices of some of the driver's GPUs, others none of its folders.
         counts = [len(list(devices.glob("nvidia[0-9]*"))), len(list(driver.iterdir())) if driver.is_dir() else 0]
         count = min(filter(None, counts), default=int((devices / "dxg").exists()))
         return [str(number) for number in range(count)]

@@ -71,17 +71,15 @@ impl Launches {
         };
         let least = sizes.iter().copied().min().unwrap_or(1);
         let able: Vec<_> = serving.iter().filter(|offer| room(offer) >= least).collect();
-        let found =
-            sizes.iter().find_map(|size| {
-                let with_room = able.iter().filter(|offer| free(offer) >= *size && !line.keeps(&offer.key));
-                // One that tells of GPUs before one that may have none, and one without them for a job
-                // on the CPU; of these the tightest, so that others stay free for larger jobs.
-                let unsuited =
-                    |offer: &Offer| if on_gpu { offer.gpus.is_none() } else { offer.gpus.is_some_and(|gpus| gpus > 0) };
-                with_room
-                    .min_by_key(|offer| (unsuited(offer), free(offer), offer.key.name.clone()))
-                    .map(|offer| Place { launcher: offer.key.clone(), engine, world_size: *size })
-            });
+        // A launcher that may have no GPU for a job on GPUs, one with GPUs for a job on the CPU.
+        let is_unsuited =
+            |offer: &Offer| if on_gpu { offer.gpus.is_none() } else { offer.gpus.is_some_and(|gpus| gpus > 0) };
+        let found = sizes.iter().find_map(|size| {
+            let with_room = able.iter().filter(|offer| free(offer) >= *size && !line.keeps(&offer.key));
+            // Of those that suit the tightest, so that others stay free for larger jobs.
+            let best = with_room.min_by_key(|offer| (is_unsuited(offer), free(offer), offer.key.name.clone()));
+            best.map(|offer| Place { launcher: offer.key.clone(), engine, world_size: *size })
+        });
         found.ok_or_else(|| {
             let launchers: Vec<_> = able.iter().map(|offer| offer.key.clone()).collect();
             // Those that nobody ahead waits for are too full.

@@ -67,9 +67,7 @@ impl Cuda {
 /// Bytes that are free on the device, by CUDA's own runtime, which libtorch has loaded; None where
 /// it does not tell.
 pub(crate) fn free_memory() -> Option<u64> {
-    let path = loaded("libcudart")?;
-    // SAFETY: libtorch has opened it and runs on it: nothing is initialised anew.
-    let runtime = unsafe { Library::open(Some(path), RTLD_NOW) }.ok()?;
+    let runtime = opened("libcudart")?;
     let (mut free, mut total) = (0usize, 0usize);
     // SAFETY: this is its signature, cudaError_t cudaMemGetInfo(size_t *free, size_t *total).
     let status = unsafe {
@@ -84,9 +82,7 @@ pub(crate) fn free_memory() -> Option<u64> {
 pub(crate) fn device_kind() -> Option<String> {
     // cudaDevAttrComputeCapabilityMajor, -Minor and cudaDevAttrMultiProcessorCount.
     const ATTRIBUTES: [c_int; 3] = [75, 76, 16];
-    let path = loaded("libcudart")?;
-    // SAFETY: as above.
-    let runtime = unsafe { Library::open(Some(path), RTLD_NOW) }.ok()?;
+    let runtime = opened("libcudart")?;
     // SAFETY: its signature is
     // cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int device).
     let ask = unsafe {
@@ -102,9 +98,7 @@ pub(crate) fn device_kind() -> Option<String> {
 
 /// The uuid of the device, as NVML has it; None where the driver does not tell.
 pub(crate) fn device_uuid() -> Option<String> {
-    let path = loaded("libcuda.so")?;
-    // SAFETY: the driver is loaded and initialised already.
-    let driver = unsafe { Library::open(Some(path), RTLD_NOW) }.ok()?;
+    let driver = opened("libcuda.so")?;
     let (mut device, mut uuid) = (0, [0u8; 16]);
     // SAFETY: their signatures are CUresult cuDeviceGet(CUdevice *device, int ordinal) and
     // CUresult cuDeviceGetUuid_v2(CUuuid *uuid, CUdevice device); CUuuid has 16 bytes.
@@ -143,6 +137,13 @@ fn open_library() -> Result<PathBuf, Absent> {
 
 fn folder(path: &Path) -> String {
     path.parent().unwrap_or(path).display().to_string()
+}
+
+/// A library of CUDA that libtorch has opened and runs on, by the beginning of its name.
+fn opened(name: &str) -> Option<Library> {
+    let path = loaded(name)?;
+    // SAFETY: nothing is initialised anew.
+    unsafe { Library::open(Some(path), RTLD_NOW) }.ok()
 }
 
 /// The file of a library that this process has loaded, by the beginning of its name.
