@@ -125,12 +125,16 @@ impl Setup {
     }
 
     /// Starts the daemon and waits until it serves.
-    pub(crate) fn start(self) -> Daemon {
+    pub(crate) fn start(mut self) -> Daemon {
         let state_dir = self.state_dir.clone();
-        self.try_start().unwrap_or_else(|status| {
+        // Kept until the log has been told.
+        let state = self.state.take();
+        let mut daemon = self.try_start().unwrap_or_else(|status| {
             let log = fs::read_to_string(state_dir.join("daemon.log")).unwrap();
             panic!("torchd ended with {status}:\n{log}");
-        })
+        });
+        daemon.state = state;
+        daemon
     }
 
     /// Starts the daemon and waits until it serves, or ends before it does.

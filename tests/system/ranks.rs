@@ -115,13 +115,17 @@ async fn drawn_shards_batches_and_ranks_give_the_numbers_of_one_rank() {
     let divisors: Vec<u32> = (1..=4).filter(|ranks| shards % ranks == 0).collect();
     let place = draw(2, divisors.len() as u64) as usize;
     let (one, other) = (divisors[place], divisors[(place + 1) % divisors.len()]);
-    let batch_size = Some(shards + draw(4, 60) as u32);
+    let batch_size = shards + draw(4, 60) as u32;
+    // As many steps whatever the batch size is, and a last batch that is not whole.
+    let examples = 20 * batch_size + 1 + draw(6, u64::from(batch_size) - 1) as u32;
     let with = |ranks| {
-        let spec = job(ranks);
+        let mut spec = job(ranks);
+        spec.data.as_mut().unwrap().limit = Some(examples.into());
+        let training = spec.training.as_mut().unwrap();
         // Long enough to be paused within.
-        let length = Some(v1::training::Length::Epochs(5));
-        let training = spec.training.map(|all| v1::Training { shards: Some(shards), batch_size, length, ..all });
-        v1::JobSpec { training, ..spec }
+        training.length = Some(v1::training::Length::Epochs(5));
+        (training.shards, training.batch_size) = (Some(shards), Some(batch_size));
+        spec
     };
     let daemon = start();
     let whole = daemon.create(with(1)).await;
@@ -131,7 +135,7 @@ async fn drawn_shards_batches_and_ranks_give_the_numbers_of_one_rank() {
     daemon.jobs().await.pause_job(v1::PauseJobRequest { name: job.name.clone() }).await.unwrap();
     daemon.watch_until(&job.name, |job| job.state() == v1::JobState::Paused).await;
     let ended = resumed(&daemon, &job.name, other).await;
-    println!("{shards} shards of {batch_size:?} by {one} ranks, then by {other}: {:?}", ended.end);
+    println!("{shards} shards of {batch_size} of {examples} examples by {one} ranks, then by {other}: {:?}", ended.end);
     Outcome::of(&daemon, &ended).await.assert_same(&whole);
 }
 

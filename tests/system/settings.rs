@@ -183,7 +183,9 @@ fn variables_and_paths_that_are_not_utf_8_are_refused() {
 
 #[test]
 fn a_limit_of_the_address_space_is_told_and_so_is_what_fails_for_it() {
-    let daemon = Setup::new().shell("ulimit -v 300000").start();
+    // Each thread's arena of malloc reserves 64 MiB, which the daemon itself could lack then.
+    let setup = Setup::new().env("MALLOC_ARENA_MAX", "1");
+    let daemon = setup.shell("ulimit -v 300000").start();
     let told = |what: &str| wait_for(what, || daemon.log().contains(what).then_some(()));
     told("the address space of torchd and of its runners is limited to 307200000 bytes");
     told("failed to map segment from shared object");
