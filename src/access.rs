@@ -15,6 +15,7 @@ mod method;
 mod origin;
 mod passwords;
 mod refusal;
+mod seal;
 mod secret;
 mod strangers;
 mod tokens;
@@ -24,6 +25,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
+
+use tokio_util::sync::CancellationToken;
 
 use crate::config::Security;
 use crate::metrics::Metrics;
@@ -40,6 +43,7 @@ pub use launch_tokens::{LaunchTokens, OfLaunch};
 use method::{Methods, Needs};
 use passwords::{Checked, Passwords};
 pub use refusal::Refusal;
+pub use seal::{SEAL_BYTES, SealKey};
 pub use secret::Secret;
 pub use strangers::{Guest, Strangers, Visit};
 pub use tokens::{Token, TokenError, Tokens};
@@ -240,6 +244,7 @@ impl Access {
             Connection::Plain { is_loopback: true, .. } => Err(Refusal::NoCredentials(
                 "; on this machine the Unix socket needs none, and the file `token` of the state folder holds one",
             )),
+            Connection::Mailbox(launch) => self.by_mailbox(launch),
             Connection::Plain { .. } | Connection::Tls { .. } if shared.remote_is_open => Ok(nobody_asked()),
             Connection::Plain { .. } => Err(Refusal::NoCredentials("")),
             Connection::Tls { .. } if shared.client_names.is_empty() => Err(Refusal::NoCredentials("")),
@@ -286,9 +291,13 @@ impl Access {
 
     fn by_launch_token(&self, text: &str) -> Result<Caller, Refusal> {
         let (launch, end) = self.shared.launch_tokens.find(text).ok_or(Refusal::UnknownToken)?;
-        let owner = format!("jobs/{}", launch.job).into();
-        let until = Until { revoked: Some(end), left: None };
-        Ok(Caller { owner, role: Role::Rank, by: KnownBy::Launch(launch), uid: Ok(None), until })
+        Ok(of_launch(launch, end))
+    }
+
+    /// The seal of the message has told that its sender has the token.
+    fn by_mailbox(&self, launch: &OfLaunch) -> Result<Caller, Refusal> {
+        let end = self.shared.launch_tokens.end_of(launch).ok_or(Refusal::UnknownToken)?;
+        Ok(of_launch(launch.clone(), end))
     }
 
     async fn by_password(&self, pair: &str, connection: &Connection) -> Result<Caller, Refusal> {
@@ -355,4 +364,11 @@ impl Access {
         };
         shared.audit.refused(path, connection, refusal, more);
     }
+}
+
+/// A rank of a launch, whose token ends with `end`.
+fn of_launch(launch: OfLaunch, end: CancellationToken) -> Caller {
+    let owner = format!("jobs/{}", launch.job).into();
+    let until = Until { revoked: Some(end), left: None };
+    Caller { owner, role: Role::Rank, by: KnownBy::Launch(launch), uid: Ok(None), until }
 }

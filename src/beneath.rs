@@ -94,6 +94,11 @@ impl Folder {
         Ok(Identity { device: stat.st_dev, inode: stat.st_ino })
     }
 
+    /// Whether what is made in it gets its group: it has the setgid bit.
+    pub fn hands_group_on(&self) -> io::Result<bool> {
+        Ok(Mode::from_raw_mode(fstat(&self.descriptor)?.st_mode).contains(Mode::SGID))
+    }
+
     /// Opens a folder beneath this one.
     ///
     /// # Errors

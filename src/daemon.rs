@@ -15,6 +15,7 @@ mod launch;
 mod limits;
 mod listeners;
 mod logging;
+mod mailboxes;
 mod modes;
 mod owner;
 mod slow_clients;
@@ -270,6 +271,7 @@ async fn run(
     let control_groups = startup::control_groups(&settings, &node);
     runner.control_groups = control_groups.clone().ok();
     let launches = Launches::new(startup::launch_limits(&settings), access.launch_tokens().clone());
+    let mirror_roots = Arc::new(mirror::Roots::new(settings.output_mirror_roots.clone(), state.mirror_roots()));
     let manager_settings = ManagerSettings {
         node: node.clone(),
         jobs_dir: state.jobs(),
@@ -299,7 +301,7 @@ async fn run(
         preempts: settings.jobs_preemption,
         max_state_bytes: settings.jobs_max_state_bytes,
         max_event_bytes: settings.jobs_max_event_bytes,
-        mirror_roots: Arc::new(mirror::Roots::new(settings.output_mirror_roots.clone(), state.mirror_roots())),
+        mirror_roots: mirror_roots.clone(),
         mirror_interval: settings.output_mirror_interval,
         ttl_after_end: settings.jobs_ttl_after_end,
         nvml_library: settings.nvml_library.clone(),
@@ -325,7 +327,7 @@ async fn run(
         max_message_bytes: settings.grpc_max_message_bytes,
         clients: clients.clone(),
         tokens: access.tokens().clone(),
-        launches,
+        launches: launches.clone(),
         control_groups: control_groups.map(drop),
     };
     let (routes, health) =
@@ -355,7 +357,9 @@ async fn run(
     let addresses = listeners.addresses.clone();
     let stop = CancellationToken::new();
     let layer = AnswerLayer::new(metrics, methods, clients, access);
+    let by_mailboxes = mailboxes::serve(launches, mirror_roots, routes.clone(), layer.clone(), stop.clone());
     let mut servers = listeners.serve(routes, layer, exporter.clone().router(), certificates.as_ref(), stop.clone());
+    servers.spawn(by_mailboxes);
 
     for service in SERVICES {
         health.set_service_status(service, tonic_health::ServingStatus::Serving).await;

@@ -14,16 +14,18 @@ mod launch;
 mod places;
 mod put;
 mod record;
+mod troubles;
 
 use std::collections::HashMap;
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 
-use crate::access::{LaunchTokens, Secret};
+use crate::access::{LaunchTokens, OfLaunch, SealKey, Secret};
 use crate::job::JobId;
 use crate::job::spec::Engine;
 use crate::journal::{JobFolder, JobLock, cut_torn_end};
@@ -158,6 +160,8 @@ pub struct Beginning {
     pub join_timeout: Duration,
     /// The part of its machine that each rank gets.
     pub part: RankPart,
+    /// The folder that ranks without a route to the daemon share with it.
+    pub storage: Option<PathBuf>,
 }
 
 /// The part of its machine that a rank of a launch gets.
@@ -249,10 +253,10 @@ impl Launches {
     /// # Errors
     /// The job's folder cannot be written.
     pub fn begin(&self, beginning: Beginning) -> io::Result<Arc<Launch>> {
-        let Beginning { job, folder, attempt, place, join_timeout, part } = beginning;
+        let Beginning { job, folder, attempt, place, join_timeout, part, storage } = beginning;
         let (secret, token_sha256) = self.shared.tokens.make(job.as_str(), attempt)?;
         cut_torn_ends(&folder, place.world_size)?;
-        let record = Record::new(&folder, attempt, place, token_sha256, join_timeout, part)?;
+        let record = Record::new(&folder, attempt, place, token_sha256, join_timeout, part, storage)?;
         record.write(&folder)?;
         let launch = Arc::new(Launch::new(job.clone(), folder, record, self.shared.limits));
         let mut state = self.state();
@@ -336,9 +340,16 @@ impl Launches {
         Some(given.launch.clone())
     }
 
-    /// How long a rank is waited for that is not heard.
-    pub fn limits(&self) -> Limits {
-        self.shared.limits
+    /// The launches that have mailboxes, and are not over.
+    pub fn with_mailboxes(&self) -> Vec<Arc<Launch>> {
+        let state = self.state();
+        let given = state.launches.values().filter(|given| !given.is_over && given.launch.mailbox().is_some());
+        given.map(|given| given.launch.clone()).collect()
+    }
+
+    /// The key of the seals of a launch's messages; None where it is over.
+    pub fn seal_key(&self, launch: &Launch) -> Option<SealKey> {
+        self.shared.tokens.seal_key(&of(launch))
     }
 
     fn detach(&self, key: &LauncherKey, serial: u64) {
@@ -413,6 +424,11 @@ fn cut_torn_ends(folder: &JobFolder, ranks: u32) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Names a launch.
+pub fn of(launch: &Launch) -> OfLaunch {
+    OfLaunch { job: launch.job().as_str().into(), attempt: launch.attempt() }
 }
 
 /// The way to have a launcher, in words.

@@ -59,6 +59,7 @@ pub mod store;
 
 pub mod access;
 pub mod launches;
+pub mod mailbox;
 
 pub mod scheduler;
 

@@ -22,6 +22,7 @@ mod left_alone;
 mod live;
 mod mirrors;
 mod model_files;
+mod outlasting;
 mod owners;
 mod priority;
 mod probing;

@@ -11,6 +11,7 @@ mod courier;
 mod error_file;
 mod folder;
 mod told;
+mod way;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -23,7 +24,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tonic::Code;
 
-use crate::cli::{AccessArguments, Connection, Failure, Link};
+use crate::access::SealKey;
+use crate::cli::{AccessArguments, Connection, Failure};
 use crate::config::{self, Flags, Settings};
 use crate::daemon::runner_settings;
 use crate::job::JobId;
@@ -31,6 +33,7 @@ use crate::job::end::Exit;
 use crate::job::order::{Lease, LeasedDevice, Order};
 use crate::journal::ExitNote;
 use crate::launches::VERSION;
+use crate::mailbox::Mailbox;
 use crate::proto::v1;
 use crate::proto::v1::JobEndReason;
 use crate::proto::v1::launch_service_client::LaunchServiceClient;
@@ -40,20 +43,21 @@ use contract::Contract;
 use courier::{Courier, Lost};
 use error_file::ErrorFile;
 use folder::LocalFolder;
+use way::Way;
 
 /// The first argument of an outpost.
 pub const MODE: &str = "--rank";
 
 /// The daemon is looked for this long at the start.
 const CONNECT: Duration = Duration::from_secs(60);
+/// Bytes of an answer: an order, or a piece of a file.
+const LARGEST_ANSWER: usize = 64 << 20;
 /// Time until a call that failed is tried again.
 const AGAIN: Duration = Duration::from_millis(500);
 /// An engine that wants the rank to end waits so long for the rest to be brought home.
 const LAST_TIME: Duration = Duration::from_secs(20);
 /// The lease is renewed so many times in its time.
 const BEATS: u32 = 5;
-/// ... and this often at least, so that wishes of the daemon come soon.
-const SLOWEST_BEAT: Duration = Duration::from_secs(1);
 
 /// The arguments of an outpost.
 #[derive(Debug, Parser)]
@@ -65,12 +69,15 @@ struct Arguments {
     /// A folder of this machine for the rank's files, in place of the system's for temporary ones
     #[arg(long, env = "TORCHD_RANK_DIR", value_name = "DIR")]
     dir: Option<PathBuf>,
+    /// The folder of the launch's calls, for a rank that has no route to the daemon
+    #[arg(long, env = "TORCHD_RANK_MAILBOX", value_name = "DIR")]
+    mailbox: Option<PathBuf>,
     #[command(flatten)]
     access: AccessArguments,
 }
 
 /// The client of the daemon's service.
-type Client = LaunchServiceClient<Link>;
+type Client = LaunchServiceClient<Way>;
 
 /// Why a rank did not run to its end, in words.
 type Stopped = String;
@@ -145,7 +152,12 @@ async fn run(arguments: &Arguments, contract: &Contract) -> Result<Outcome, Stop
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| format!("SIGTERM: {error}"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| format!("SIGINT: {error}"))?;
     let outpost = number()?;
-    let mut client = connect(&arguments.access).await?;
+    let way = match &arguments.mailbox {
+        Some(place) => by_mailbox(place, contract.rank, outpost)?,
+        None => connect(&arguments.access).await?,
+    };
+    let pace = way.pace();
+    let mut client = LaunchServiceClient::new(way).max_decoding_message_size(LARGEST_ANSWER);
     let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let request = v1::JoinLaunchRequest {
         rank: contract.rank,
@@ -158,8 +170,8 @@ async fn run(arguments: &Arguments, contract: &Contract) -> Result<Outcome, Stop
     let id: JobId = joined.job.parse().map_err(|_| format!("the daemon names a job {:?}", joined.job))?;
     tracing::info!(job = joined.job, attempt = joined.attempt, rank = contract.rank, "joined");
 
-    let courier = Courier::new(client.clone(), contract.rank, outpost);
-    let rank = Rank { id, joined, courier };
+    let courier = Courier::new(client.clone(), contract.rank, outpost, pace.answer);
+    let rank = Rank { id, joined, courier, slowest_beat: pace.slowest_beat };
     let ended = rank.run(arguments, contract, client, &mut terminate, &mut interrupt).await;
     if let Err(words) = &ended {
         // Nothing has run.
@@ -173,6 +185,7 @@ struct Rank {
     id: JobId,
     joined: v1::JoinLaunchResponse,
     courier: Courier,
+    slowest_beat: Duration,
 }
 
 impl Rank {
@@ -184,7 +197,7 @@ impl Rank {
         terminate: &mut Signal,
         interrupt: &mut Signal,
     ) -> Result<Outcome, Stopped> {
-        let Self { id, joined, courier } = self;
+        let Self { id, joined, courier, slowest_beat } = self;
         let place = arguments.dir.clone().unwrap_or_else(std::env::temp_dir);
         let settings = settings(&place)?;
         let order = self.order(contract, &settings)?;
@@ -194,7 +207,7 @@ impl Rank {
         // It takes its time where much was left, and nobody waits for it.
         tokio::task::spawn_blocking(move || beside.clear_away());
         let orphan_timeout = duration(joined.orphan_timeout, Duration::from_secs(3600));
-        let beat = (duration(joined.lease, Duration::from_secs(30)) / BEATS).min(SLOWEST_BEAT);
+        let beat = (duration(joined.lease, Duration::from_secs(30)) / BEATS).min(*slowest_beat);
         let fetching = local.fetch(&mut client, joined, &order);
         // Nothing has run.
         let fetched = tokio::select! {
@@ -297,8 +310,11 @@ async fn join(client: &mut Client, request: v1::JoinLaunchRequest) -> Result<v1:
     loop {
         match client.join_launch(request.clone()).await {
             Ok(joined) => return Ok(joined.into_inner()),
-            Err(status) if is_final(status.code()) || begun.elapsed() > CONNECT => {
+            Err(status) if is_final(status.code()) => {
                 return Err(format!("the daemon refuses: {}", status.message()));
+            }
+            Err(status) if begun.elapsed() > CONNECT => {
+                return Err(format!("the daemon does not answer: {}", status.message()));
             }
             Err(_) => tokio::time::sleep(AGAIN).await,
         }
@@ -349,11 +365,11 @@ async fn keep_lease(courier: Courier, runner: Arc<RunnerHandle>, beat: Duration,
 }
 
 /// Connects, and tries again for a while: all ranks come at once.
-async fn connect(access: &AccessArguments) -> Result<Client, Stopped> {
+async fn connect(access: &AccessArguments) -> Result<Way, Stopped> {
     let begun = Instant::now();
     loop {
         match Connection::open(access).await {
-            Ok(connection) => return Ok(connection.launches()),
+            Ok(connection) => return Ok(Way::Connection(connection.link())),
             Err(Failure::Unreachable { server, cause }) if begun.elapsed() > CONNECT => {
                 return Err(format!("{server} cannot be reached: {cause}; TORCHD_SERVER names the daemon"));
             }
@@ -362,6 +378,16 @@ async fn connect(access: &AccessArguments) -> Result<Client, Stopped> {
             Err(other) => return Err(format!("{other:?}")),
         }
     }
+}
+
+/// The way by a mailbox, whose seals the token of the launch makes.
+fn by_mailbox(place: &Path, rank: u32, outpost: u64) -> Result<Way, Stopped> {
+    let token = std::env::var("TORCHD_TOKEN").ok();
+    let key = token.as_deref().and_then(SealKey::of_token).ok_or("TORCHD_TOKEN does not hold the token of a launch")?;
+    if !place.is_absolute() {
+        return Err(format!("TORCHD_RANK_MAILBOX is {}; the path of a folder is needed", place.display()));
+    }
+    Ok(Way::Mailbox(Mailbox::new(place.to_owned(), key, rank, outpost)))
 }
 
 /// The settings of this machine, from the environment.

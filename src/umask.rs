@@ -33,6 +33,15 @@ pub fn where_group_reads<T>(start: impl FnOnce() -> T) -> T {
     started
 }
 
+/// Lets the group read and write a file or a folder, whose entries get its group. Some file systems
+/// have no modes and refuse.
+pub fn open_to_group(file: &impl AsFd) {
+    if let Ok(about) = fstat(file) {
+        let is_folder = FileType::from_raw_mode(about.st_mode) == FileType::Directory;
+        let _ = fchmod(file, Mode::from_raw_mode(if is_folder { 0o2770 } else { 0o660 }));
+    }
+}
+
 /// Gives a file or a folder the mode that the umask of our start would have given it. Some file
 /// systems have no modes and refuse: there is nothing to open then.
 pub fn open_to_others(file: &impl AsFd) {

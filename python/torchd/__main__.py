@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     engine.add_argument("--command", metavar="TEMPLATE", help="start ranks by this shell command")
     launch.add_argument("--slots", type=int, help="ranks that there is room for at once; with --torchrun the number of GPUs, or else of CPUs, by default")
     launch.add_argument("--name", help="the name of this launcher; USER@HOST:PID by default")
-    launch.add_argument("--rank-server", metavar="ADDRESS", help="the daemon's address for ranks, where they need another one than --server")
+    launch.add_argument("--rank-server", metavar="ADDRESS", help="the daemon's address for ranks, where they need another one than --server; none where they have no route to it, for jobs with scale.storage")
     launch.add_argument("--torchrun-program", metavar="PATH", type=Path, help="torchrun, in place of that of this Python")
     launch.add_argument("--torchd", metavar="PATH", type=Path, help="the program torchd on this machine, in place of that of this Python or the PATH")
     launch.add_argument("--dir", metavar="DIR", type=Path, help="a folder for the files of ranks, in place of the system's for temporary ones")

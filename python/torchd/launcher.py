@@ -41,6 +41,8 @@ MOST_SLOTS = 4096
 MOST_WORDS = 60_000
 """Bytes of an engine's words that are told."""
 LONGEST_NAME = 128
+NO_ROUTE = "none"
+"""The address of the daemon for ranks that have no route to it."""
 
 CLOSED = "its client has been closed; a launcher is stopped before that"
 
@@ -68,7 +70,10 @@ class Run:
         """The daemon gives the launch up whose ranks have not joined after so many seconds."""
         self.gpu = launch.gpu
         """Each rank takes a GPU of its machine."""
-        self.environment = dict(environment, TORCHD_TOKEN=launch.token, OMP_NUM_THREADS=str(max(launch.cpu_threads, 1)))
+        self.mailbox = launch.mailbox
+        """The folder of the calls of ranks that have no route to the daemon; empty where they call it."""
+        way = {"TORCHD_RANK_MAILBOX": launch.mailbox} if launch.mailbox else environment
+        self.environment = dict(way, TORCHD_TOKEN=launch.token, OMP_NUM_THREADS=str(max(launch.cpu_threads, 1)))
         """What each rank finds in its environment, besides the contract of torchrun. The token is for
         no command line."""
         self.ended = threading.Event()
@@ -127,7 +132,8 @@ class Launcher:
     def __init__(self, engine: Engine, client: Client | None = None, *, slots: int, grown: Callable[[], int] | None = None, name: str | None = None,
                  rank_server: str | None = None, ca_file: str | None = None):
         """`grown` tells how many slots the engine has now: the launcher offers more as soon as there are more. It never offers fewer: an engine
-        whose machines come back has room again. `rank_server` is the daemon's address for ranks, where they need another one than this client.
+        whose machines come back has room again. `rank_server` is the daemon's address for ranks, where they need another one than this client;
+        "none" where they have no route to it, and can run jobs with `scale.storage` alone.
         `ca_file`, or TORCHD_CA_FILE, has the certificates that sign the daemon's."""
         self.name = name or usual_name()
         self.slots = slots
@@ -137,7 +143,7 @@ class Launcher:
         self._own = None if client else connect(ca_file=ca_file)
         self._connection = _connection(client or self._own)
         self.environment = rank_environment(self._connection.address, rank_server, ca_file)
-        """What each rank finds in its environment, but the token."""
+        """What each rank that calls the daemon finds in its environment, but the token."""
         self._session = 1 + secrets.randbelow(2**64 - 1)
         self._state = threading.Condition()
         # All that follows is changed under it.
@@ -331,6 +337,8 @@ class Launcher:
         """Has the engine run a launch, and tells when it has ended it."""
         LOG.info("%s begins with %d ranks", run, run.world_size)
         try:
+            if not run.mailbox and not self.environment:
+                raise TorchdError("ranks of this launcher have no route to torchd: the job needs scale.storage")
             words = "its launcher is being stopped" if run.is_stopping else self._engine.run(run)
         except EngineGone as gone:
             words = str(gone)
@@ -395,7 +403,9 @@ def _connection(client: Any) -> Any:
 
 
 def rank_environment(address: Address, server: str | None, ca_file: str | None) -> dict[str, str]:
-    """How a rank finds the daemon."""
+    """How a rank finds the daemon; nothing where it has no route to it."""
+    if server == NO_ROUTE:
+        return {}
     found = {"TORCHD_SERVER": server or (address.target if address.socket else address.told)}
     if path := ca_file or os.environ.get("TORCHD_CA_FILE"):
         found["TORCHD_CA_FILE"] = str(Path(path).expanduser().absolute())

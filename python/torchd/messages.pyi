@@ -2244,7 +2244,10 @@ class Launch(Message):
     """Threads of computation of each rank."""
     gpu: bool
     """Each rank takes a GPU of its machine."""
-    def __init__(self, *, job: str | None = ..., attempt: int | None = ..., world_size: int | None = ..., token: str | None = ..., join_timeout: Duration | Mapping[str, object] | None = ..., cpu_threads: int | None = ..., gpu: bool | None = ...) -> None: ...
+    mailbox: str
+    """The folder of the calls of ranks that have no route to the daemon, which they find in
+    TORCHD_RANK_MAILBOX; empty where they call the daemon."""
+    def __init__(self, *, job: str | None = ..., attempt: int | None = ..., world_size: int | None = ..., token: str | None = ..., join_timeout: Duration | Mapping[str, object] | None = ..., cpu_threads: int | None = ..., gpu: bool | None = ..., mailbox: str | None = ...) -> None: ...
 
 class LaunchName(Message):
     """Names a launch."""
@@ -2760,7 +2763,11 @@ class Scale(Message):
     def join_timeout(self) -> Duration:
         """An attempt fails whose ranks have not all joined after this time, from a second to a day.
         Default 10 minutes."""
-    def __init__(self, *, engine: int | str | None = ..., world_size: int | None = ..., min_world_size: int | None = ..., join_timeout: Duration | Mapping[str, object] | None = ...) -> None: ...
+    storage: str
+    """A folder below output.mirror_roots of the settings that the machines of the ranks have at the
+    same path, such as a volume or NFS, for ranks that have no route to the daemon: their calls go
+    through files in it. Default none: ranks call the daemon. At most 4,096 bytes."""
+    def __init__(self, *, engine: int | str | None = ..., world_size: int | None = ..., min_world_size: int | None = ..., join_timeout: Duration | Mapping[str, object] | None = ..., storage: str | None = ...) -> None: ...
 
 class Dependency(Message):
     """A job that another one waits for."""

@@ -20,7 +20,7 @@ from . import messages
 from .address import Address, parse
 from .client import Client
 from .errors import TorchdError
-from .launcher import MOST_SLOTS, EngineGone, Launcher, Run
+from .launcher import MOST_SLOTS, NO_ROUTE, EngineGone, Launcher, Run
 
 CANCEL_EVERY = 0.5
 """A job of Spark is cancelled so often, in seconds, until it has ended: it may not have begun yet."""
@@ -46,7 +46,8 @@ def attach(spark: Any, client: Client | None = None, slots: int | None = None, *
     slots         ranks that there is room for at once; by default as many as the session has room for tasks, and more as executors join it.
     name          of the launcher. One that attaches by the same name takes its place.
     program       the path of torchd on executors; by default TORCHD_PROGRAM there, else beside their Python, else on their PATH.
-    rank_server   the daemon's address as executors reach it, where it is not that of the client.
+    rank_server   the daemon's address as executors reach it, where it is not that of the client; "none" where they have no route to it: for jobs with
+                  `scale.storage`.
     ca_file       certificates that sign the daemon's, or TORCHD_CA_FILE: executors are sent them.
     folder        for the files of ranks on executors, in place of the system's for temporary ones.
     """
@@ -55,7 +56,8 @@ def attach(spark: Any, client: Client | None = None, slots: int | None = None, *
     count = slots or min(engine.first_slots(), MOST_SLOTS)
     grown = None if slots else engine.told_slots
     made = Launcher(engine, client, slots=count, grown=grown, name=name, rank_server=rank_server, ca_file=ca_file)
-    _judge(context, made.environment["TORCHD_SERVER"])
+    if rank_server != NO_ROUTE:
+        _judge(context, made.environment["TORCHD_SERVER"])
     return made.start()
 
 
@@ -75,7 +77,8 @@ def _judge(context: Any, server: str) -> None:
     """Refuses an address that executors on other machines cannot reach."""
     master = str(context.master)
     if not master.startswith("local") and not is_reachable(parse(server)):
-        raise TorchdError(f"executors of {master} cannot reach torchd at {server}: rank_server=\"https://HOST:PORT\" names an address that they reach")
+        raise TorchdError(f"executors of {master} cannot reach torchd at {server}: rank_server=\"https://HOST:PORT\" names an address that they reach, "
+                          "and rank_server=\"none\" is for jobs with scale.storage")
 
 
 def is_reachable(address: Address) -> bool:

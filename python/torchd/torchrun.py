@@ -33,8 +33,8 @@ DEATH = 5.0
 LOOK_EVERY = 0.2
 LAST_LINES = 100
 """Lines of an engine's output that are told to the daemon."""
-_OF_CALLER = ("TORCHD_TOKEN_FILE", "TORCHD_CERT_FILE", "TORCHD_KEY_FILE")
-"""By these the launcher is known, and no rank."""
+_OF_CALLER = ("TORCHD_SERVER", "TORCHD_TOKEN_FILE", "TORCHD_CA_FILE", "TORCHD_CERT_FILE", "TORCHD_KEY_FILE", "TORCHD_RANK_MAILBOX")
+"""By these the launcher finds the daemon and is known, and no rank."""
 
 
 class Torchrun:

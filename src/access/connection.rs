@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::launch_tokens::OfLaunch;
+
 /// The other end of a connection; cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Connection {
@@ -24,6 +26,8 @@ pub enum Connection {
         /// The client's certificate, which was verified; None where it sent none.
         certificate: Option<Certificate>,
     },
+    /// The mailbox of a launch, by the seal of the message.
+    Mailbox(OfLaunch),
 }
 
 /// A certificate of a client, as far as it counts here.
@@ -48,7 +52,7 @@ pub struct Peer {
 
 impl Connection {
     /// All ways in.
-    pub(super) const DOORS: [&'static str; 5] = ["unix", "loopback", "plain", "tls", "mutual_tls"];
+    pub(super) const DOORS: [&'static str; 6] = ["unix", "loopback", "plain", "tls", "mutual_tls", "mailbox"];
 
     /// The way in, as metrics and the audit name it.
     pub fn door(&self) -> &'static str {
@@ -58,12 +62,13 @@ impl Connection {
             Self::Plain { is_loopback: false, .. } => "plain",
             Self::Tls { certificate: None, .. } => "tls",
             Self::Tls { certificate: Some(_), .. } => "mutual_tls",
+            Self::Mailbox(_) => "mailbox",
         }
     }
 
     /// Whether others can read what passes.
     pub fn is_in_clear(&self) -> bool {
-        matches!(self, Self::Plain { is_loopback: false, .. })
+        matches!(self, Self::Plain { is_loopback: false, .. } | Self::Mailbox(_))
     }
 }
 
@@ -73,6 +78,7 @@ impl fmt::Display for Connection {
         match self {
             Self::Unix(peer) => write!(f, "uid {}", peer.uid),
             Self::Plain { from, .. } | Self::Tls { from, .. } => write!(f, "{from}"),
+            Self::Mailbox(OfLaunch { job, attempt }) => write!(f, "mailbox of attempt {attempt} of jobs/{job}"),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio_util::sync::CancellationToken;
 
+use super::seal::SealKey;
 use super::secret::{Hash, Secret};
 
 /// The tokens of all launches; cheap to clone.
@@ -50,6 +51,21 @@ impl LaunchTokens {
     pub fn end(&self, job: &str) {
         let ended = self.0.write().unwrap_or_else(PoisonError::into_inner).remove(job);
         ended.iter().for_each(|known| known.end.cancel());
+    }
+
+    /// The key of the seals of a launch; None where its token is over.
+    pub fn seal_key(&self, launch: &OfLaunch) -> Option<SealKey> {
+        self.known(launch, |known| SealKey::of_hash(&known.hash)).flatten()
+    }
+
+    /// Cancelled when the launch is over; None where it is.
+    pub(super) fn end_of(&self, launch: &OfLaunch) -> Option<CancellationToken> {
+        self.known(launch, |known| known.end.clone())
+    }
+
+    fn known<T>(&self, launch: &OfLaunch, tell: impl FnOnce(&Known) -> T) -> Option<T> {
+        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        all.get(&launch.job).filter(|known| known.attempt == launch.attempt).map(tell)
     }
 
     fn insert(&self, job: &str, attempt: u32, hash: Hash) {

@@ -11,6 +11,8 @@ pub(super) enum Origin {
     User(u32),
     /// Programs of jobs, which have the user of torchd and none of its rights.
     Jobs,
+    /// Mailboxes of launches.
+    Mailboxes,
     /// An address.
     V4([u8; 4]),
     /// A network.
@@ -21,6 +23,7 @@ impl Origin {
     pub(super) fn of(connection: &Connection) -> Self {
         match connection {
             Connection::Unix(peer) if peer.is_of_job => Self::Jobs,
+            Connection::Mailbox(_) => Self::Mailboxes,
             Connection::Unix(peer) => Self::User(peer.uid),
             Connection::Plain { from, .. } | Connection::Tls { from, .. } => match from.ip().to_canonical() {
                 IpAddr::V4(address) => Self::V4(address.octets()),

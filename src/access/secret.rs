@@ -57,6 +57,11 @@ impl Hash {
         self.0.ct_eq(&other.0).into()
     }
 
+    /// Its bytes.
+    pub(super) fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// In hexadecimal, as the database has it.
     pub(super) fn to_hex(&self) -> String {
         hex(&self.0)

@@ -20,7 +20,6 @@ use crate::proto::v1::compatibility_service_client::CompatibilityServiceClient;
 use crate::proto::v1::file_service_client::FileServiceClient;
 use crate::proto::v1::gpu_service_client::GpuServiceClient;
 use crate::proto::v1::job_service_client::JobServiceClient;
-use crate::proto::v1::launch_service_client::LaunchServiceClient;
 use crate::proto::v1::system_service_client::SystemServiceClient;
 use crate::proto::v1::token_service_client::TokenServiceClient;
 use credentials::{Files, Token};
@@ -126,8 +125,8 @@ impl Connection {
         CompatibilityServiceClient::new(self.link.clone())
     }
 
-    pub(crate) fn launches(&self) -> LaunchServiceClient<Link> {
-        LaunchServiceClient::new(self.link.clone()).max_decoding_message_size(64 << 20)
+    pub(crate) fn link(&self) -> Link {
+        self.link.clone()
     }
 
     pub(super) fn files(&self) -> FileServiceClient<Link> {

@@ -129,7 +129,7 @@ impl Spec {
         let mut message = v1::JobSpec {
             display_name: self.display_name.clone(),
             resources: Some(self.resources.to_proto()),
-            scale: self.scale.map(Scale::to_proto),
+            scale: self.scale.as_ref().map(Scale::to_proto),
             max_duration: self.max_duration.and_then(|limit| limit.try_into().ok()),
             labels: self.labels.clone(),
             retry: Some(self.retry.to_proto()),

@@ -1,6 +1,7 @@
 //! A launch: its ranks, who runs them, and whether they are heard.
 
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
@@ -13,6 +14,8 @@ use crate::journal::JobFolder;
 
 /// A look counts for the time since the look before, but for no more than this.
 const MOST_OF_A_LOOK: Duration = Duration::from_secs(1);
+/// A shared folder may tell other machines of a new file as late as this, and of the next one too.
+const MAILBOX_LEASE: Duration = Duration::from_secs(120);
 /// Files that came within this time are still coming.
 const CARRIES: Duration = Duration::from_secs(5);
 
@@ -104,10 +107,11 @@ pub struct Launch {
     is_adopted: bool,
     join_timeout: Duration,
     part: RankPart,
+    storage: Option<PathBuf>,
 }
 
-struct Parts {
-    ranks: Vec<Rank>,
+pub(super) struct Parts {
+    pub(super) ranks: Vec<Rank>,
     /// When the launcher left.
     launcher_left: Option<Instant>,
     /// The engine has ended the launch, with these words.
@@ -115,10 +119,12 @@ struct Parts {
     /// Its launcher does not know it.
     is_lost: bool,
     /// Nobody wants what it has not brought home yet.
-    is_unwanted: bool,
+    pub(super) is_unwanted: bool,
+    /// Why its mailbox cannot be looked at.
+    pub(super) mailbox: Option<String>,
 }
 
-struct Rank {
+pub(super) struct Rank {
     outpost: Option<u64>,
     host: String,
     /// How long it has not been heard, as far as somebody has looked.
@@ -127,11 +133,11 @@ struct Rank {
     /// When files of it last came.
     carried: Option<Instant>,
     /// Why the job's folder did not take the last bytes that came.
-    disk: Option<String>,
+    pub(super) disk: Option<String>,
     /// Why there is no room for files that are to come whole.
-    room: Option<String>,
+    pub(super) room: Option<String>,
     wish: Wish,
-    end: Option<(Exit, Option<Trouble>)>,
+    pub(super) end: Option<(Exit, Option<Trouble>)>,
 }
 
 impl Launch {
@@ -139,6 +145,8 @@ impl Launch {
     pub(super) fn new(job: JobId, folder: JobFolder, record: Record, limits: Limits) -> Self {
         let now = Instant::now();
         let begun = before(now, since(record.began));
+        let lease = if record.storage.is_some() { limits.lease.max(MAILBOX_LEASE) } else { limits.lease };
+        let limits = Limits { lease, ..limits };
         let rank = || Rank {
             outpost: None,
             host: String::new(),
@@ -164,6 +172,7 @@ impl Launch {
             is_adopted: false,
             join_timeout: record.join_timeout,
             part: record.part(),
+            storage: record.storage.clone(),
             record: Mutex::new(record),
             parts: Mutex::new(Parts {
                 ranks,
@@ -171,6 +180,7 @@ impl Launch {
                 engine_ended: None,
                 is_lost: false,
                 is_unwanted: false,
+                mailbox: None,
             }),
         }
     }
@@ -178,7 +188,7 @@ impl Launch {
     /// One that an earlier daemon has begun: its ranks may have joined, and need time to be heard.
     pub(super) fn adopted(job: JobId, folder: JobFolder, record: Record, limits: Limits) -> Self {
         let launch = Self::new(job, folder, record, limits);
-        let join_by = launch.join_by.max(Instant::now() + limits.lease);
+        let join_by = launch.join_by.max(Instant::now() + launch.limits.lease);
         Self { join_by, is_adopted: true, ..launch }
     }
 
@@ -215,6 +225,17 @@ impl Launch {
     /// The part of its machine that each rank gets.
     pub fn part(&self) -> RankPart {
         self.part
+    }
+
+    /// Its limits.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Its mailbox: the folder that ranks and daemon share, and the name of the mailbox in it. None
+    /// where ranks have a route to the daemon.
+    pub fn mailbox(&self) -> Option<(&Path, String)> {
+        Some((self.storage.as_deref()?, format!("torchd-{}-{}", self.job, self.attempt)))
     }
 
     /// The folder of a rank.
@@ -392,37 +413,6 @@ impl Launch {
         carried.is_some_and(|carried| now.saturating_duration_since(carried) < CARRIES)
     }
 
-    /// The job's folder has taken what came of a rank, or not: then `error` tells why.
-    pub fn note_disk(&self, rank: u32, error: Option<String>) {
-        if let Some(place) = self.parts().ranks.get_mut(rank as usize) {
-            place.disk = error;
-        }
-    }
-
-    /// There is room for files of a rank that are to come whole, or not: then `error` tells why.
-    pub fn note_room(&self, rank: u32, error: Option<String>) {
-        if let Some(place) = self.parts().ranks.get_mut(rank as usize) {
-            place.room = error;
-        }
-    }
-
-    /// Why the job's folder does not take what comes; None where it does.
-    pub fn disk_trouble(&self) -> Option<String> {
-        let parts = self.parts();
-        let mut living = parts.ranks.iter().filter(|rank| rank.end.is_none());
-        living.find_map(|rank| rank.disk.as_ref().or(rank.room.as_ref()).cloned())
-    }
-
-    /// Nobody wants what it has not brought home yet: its job was cancelled.
-    pub fn let_go(&self) {
-        self.parts().is_unwanted = true;
-    }
-
-    /// Whether nobody wants what it has not brought home yet.
-    pub fn is_unwanted(&self) -> bool {
-        self.parts().is_unwanted
-    }
-
     /// The launcher is there, or not.
     pub(super) fn note_launcher(&self, is_there: bool) {
         let left = &mut self.parts().launcher_left;
@@ -471,7 +461,7 @@ impl Launch {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn parts(&self) -> MutexGuard<'_, Parts> {
+    pub(super) fn parts(&self) -> MutexGuard<'_, Parts> {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -165,6 +165,7 @@ mod tests {
                 place,
                 join_timeout: Duration::from_secs(60),
                 part: RankPart { gpu: true, ..PART },
+                storage: None,
             })
             .unwrap();
         assert_eq!(find(&[1], true), Ok(("box".into(), 1)));
@@ -213,7 +214,7 @@ mod tests {
         for (launcher, folder, job) in [("small", &folders[0], &ids[0]), ("one", &folders[1], &ids[1])] {
             let folder = JobFolder::new(folder.path().into());
             let (job, place, join_timeout) = (job.clone(), place(launcher), Duration::from_secs(60));
-            let beginning = Beginning { job, folder, attempt: 1, place, join_timeout, part: PART };
+            let beginning = Beginning { job, folder, attempt: 1, place, join_timeout, part: PART, storage: None };
             launches.begin(beginning).unwrap();
         }
         let mut line = Line::default();

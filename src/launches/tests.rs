@@ -32,7 +32,7 @@ pub(super) const PART: RankPart = RankPart { cpu_threads: 1, memory_limit_bytes:
 fn record(folder: &JobFolder) -> Record {
     let launcher = LauncherKey { owner: "alice".into(), name: "test".into() };
     let place = Place { launcher, engine: Engine::Torchrun, world_size: 1 };
-    Record::new(folder, 1, place, "0".repeat(64), Duration::from_secs(60), PART).unwrap()
+    Record::new(folder, 1, place, "0".repeat(64), Duration::from_secs(60), PART, None).unwrap()
 }
 
 fn launch(place: &tempfile::TempDir, limits: Limits) -> (Arc<Launch>, JobFolder) {
@@ -120,7 +120,7 @@ fn begin(launches: &Launches, folder: &JobFolder, number: u32) -> Arc<Launch> {
     let launcher = LauncherKey { owner: "alice".into(), name: "test".into() };
     let place = Place { launcher, engine: Engine::Torchrun, world_size: 1 };
     let (job, folder, join_timeout) = (JobId::new(SystemTime::now(), number), folder.clone(), Duration::from_secs(60));
-    let beginning = Beginning { job, folder, attempt: 1, place, join_timeout, part: PART };
+    let beginning = Beginning { job, folder, attempt: 1, place, join_timeout, part: PART, storage: None };
     launches.begin(beginning).unwrap()
 }
 

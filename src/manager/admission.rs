@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::afar;
 use super::file_work::{self, FileWork, Limits};
 use super::known_data::KnownData;
+use super::outlasting;
 use super::resources::{host_memory, judge_gpus, judge_ranks, owner_of_memory, place, place_afar};
 use super::staging::Copies;
 use super::trained::{self, Trained};
@@ -25,11 +26,10 @@ use crate::job::outline::Outline;
 use crate::job::probe::ProbeReport;
 use crate::job::spec::data::{Data, Named};
 use crate::job::spec::model::Set;
-use crate::job::spec::{self, DataFacts, Fitted, ModelWork, Resources, Spec, Work};
+use crate::job::spec::{self, DataFacts, Fitted, ModelWork, Resources, Scale, Spec, Work};
 use crate::job::{DataInputs, Inputs, Violation, Violations};
 use crate::journal::{FileStates, Manifest, TrainedOn};
 use crate::judging::{self, model::OperatorList};
-use crate::mirror;
 use crate::proto::v1;
 use crate::shortage::Unjudged;
 
@@ -120,16 +120,16 @@ fn files(message: &v1::JobSpec, settings: &ManagerSettings) -> file_work::Files 
         Some(v1::warm_start::Source::Checkpoint(name)) => (None, Some(name)),
         None => (None, None),
     };
-    let mirror = message.output.as_ref().map(|output| &output.mirror).filter(|mirror| !mirror.is_empty());
+    let outlasting = outlasting::named(message);
     let folder = |path: &str| Path::new(path).parent().unwrap_or(Path::new("")).display().to_string();
     let named = sets.map(|(_, path)| path.as_str()).chain(models.map(|(_, path)| path));
     let read: Vec<_> = named.chain(file.map(String::as_str)).collect();
     let job = job.map(String::as_str);
-    let mut folders: Vec<_> = read.iter().copied().chain(job).map(folder).chain(mirror.cloned()).collect();
+    let mut folders: Vec<_> = read.iter().copied().chain(job).map(folder).chain(outlasting.clone()).collect();
     folders.sort_unstable();
     folders.dedup();
     let parts = read.into_iter().flat_map(|path| settings.data_roots.parts(path));
-    let copies = mirror.and_then(|mirror| settings.mirror_roots.part(Path::new(mirror)));
+    let copies = outlasting.iter().filter_map(|folder| settings.mirror_roots.part(Path::new(folder)));
     file_work::Files::new(format!("the files in {:?}", folders.join(", ")), parts.chain(copies))
 }
 
@@ -228,7 +228,8 @@ fn judge(
     spec::judge_memory(&demands, learned_from, &sets, memory_bytes, on_gpu, memory, &mut wrong);
     let memory_bytes = spec::memory_bytes(&demands, learned_from, &sets, memory_bytes, on_gpu);
     demands.recipe.judge_device(resources.gpu_count != Some(0), &mut wrong);
-    let copy = judge_mirror(message, settings, &mut wrong);
+    let copy = outlasting::judge_mirror(message, settings, &mut wrong);
+    let storage = outlasting::judge_storage(message, settings, &mut wrong);
     let work = spec.as_ref().and_then(Spec::model);
     let asked = work.and_then(|work| work.warm_start.as_ref());
     let warm = asked.and_then(|asked| warm_start::find(asked, settings, &mut wrong));
@@ -260,6 +261,7 @@ fn judge(
     let facts = DataFacts { train: train.facts, validation: validation_facts };
     let fits = taught.map(|taught| DataFacts { train: taught, validation: Some(facts.train.clone()) });
     let ttl_after_end = spec.ttl_after_end.or(settings.ttl_after_end);
+    let scale = spec.scale.map(|scale| Scale { storage, ..scale });
     let known_model = demands.model.clone().unwrap_or_else(|| work.model.clone());
     let Fitted { work: mut fitted, network } =
         ModelWork { model: known_model, ..*work }.fit(fits.as_ref().unwrap_or(&facts))?;
@@ -288,7 +290,7 @@ fn judge(
     }
     let work = fitted.into();
     let admitted = plan.map(|plan| Admitted {
-        spec: Spec { work, resources, ttl_after_end, mirror: copy, ..spec },
+        spec: Spec { work, resources, scale, ttl_after_end, mirror: copy, ..spec },
         inputs,
         model: Some(AdmittedModel { facts, plan, first_step, details, validation_details, memory_bytes }),
         notes,
@@ -313,7 +315,7 @@ fn judge_program(
     host_memory(resources, false, settings, &owner, &mut wrong);
     place(&mut resources, settings.cpu_slots, no_gpu, false, &mut wrong);
     judge_gpus(resources, slots, &mut wrong);
-    let mirror = judge_mirror(message, settings, &mut wrong);
+    let mirror = outlasting::judge_mirror(message, settings, &mut wrong);
     let launch = spec.as_ref().and_then(Spec::program);
     let launch = launch.and_then(|program| programs::judge(program, settings, &mut wrong));
     let (Some(spec), Some(launch), true) = (spec, launch, wrong.0.is_empty()) else { return Err(wrong) };
@@ -325,18 +327,6 @@ fn judge_program(
         notes: Vec::new(),
         copies: Copies::default(),
     })
-}
-
-/// The folder that the results of a job are copied to.
-fn judge_mirror(message: &v1::JobSpec, settings: &ManagerSettings, wrong: &mut Violations) -> Option<String> {
-    let wanted = message.output.as_ref().map(|output| output.mirror.as_str()).filter(|mirror| !mirror.is_empty())?;
-    match mirror::judge(wanted, &settings.mirror_roots) {
-        Ok(path) => Some(path.display().to_string()),
-        Err(mirror::Refusal { what, unjudged }) => {
-            wrong.add_found("output.mirror", what, unjudged);
-            None
-        }
-    }
 }
 
 /// Whether a job can go on from a checkpoint with its data.

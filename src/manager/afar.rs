@@ -110,7 +110,7 @@ impl Task {
     fn find_place(&self, id: &JobId, line: &Line) -> Result<Place, NoPlace> {
         let gone = || NoPlace::Nowhere("its spec does not say where its ranks run".to_owned());
         let job = &self.live.get(id).ok_or_else(gone)?.job;
-        let scale = job.spec.scale.ok_or_else(gone)?;
+        let scale = job.spec.scale.as_ref().ok_or_else(gone)?;
         let shards = job.spec.model().and_then(|work| work.recipe.shards).unwrap_or(scale.world_size);
         let sizes: Vec<u32> = scale.sizes(shards).collect();
         let on_gpu = job.spec.resources.gpus().is_some();

@@ -1,5 +1,6 @@
 //! From one attempt to the next: where a runner begins, and what its end means for its job.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -85,14 +86,15 @@ impl Task {
             edits: live.job.course.edits.clone(),
         };
         let (to, launches) = (place.clone(), self.settings.launches.clone());
-        let scale = live.job.spec.scale;
+        let scale = live.job.spec.scale.clone();
         let (job, folder, resources) = (live.job.id.clone(), place.clone(), live.job.spec.resources);
         let beginning = move |place| Beginning {
             job,
             folder,
             attempt,
             place,
-            join_timeout: scale.map_or(Duration::ZERO, |scale| scale.join_timeout),
+            join_timeout: scale.as_ref().map_or(Duration::ZERO, |scale| scale.join_timeout),
+            storage: scale.and_then(|scale| scale.storage).map(PathBuf::from),
             part: RankPart {
                 cpu_threads: resources.cpu_threads.unwrap_or(1),
                 memory_limit_bytes: resources.memory_limit_bytes,

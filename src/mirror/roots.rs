@@ -70,7 +70,7 @@ impl Roots {
     ///
     /// # Errors
     /// Where the path is below no root, and where the folder there is not the one that was marked.
-    pub(super) fn open(&self, wanted: &Path) -> io::Result<Folder> {
+    pub fn open(&self, wanted: &Path) -> io::Result<Folder> {
         let (root, way) = self.split(wanted)?;
         let known = self.known()?;
         let full = root.join(&way);

@@ -21,8 +21,6 @@ use crate::sha256::Sha256;
 
 /// The rank's files are looked at this often.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
-/// A small call has an answer within this time, or none.
-const BEAT_LIMIT: Duration = Duration::from_secs(10);
 /// Bytes of a piece of a file that grows.
 const PIECE_BYTES: u64 = 512 << 10;
 /// Bytes of all pieces of a request.
@@ -55,6 +53,8 @@ pub(super) struct Courier {
     client: Client,
     rank: u32,
     outpost: u64,
+    /// A small call has an answer within this time, or none.
+    answer: Duration,
     is_last: Arc<AtomicBool>,
     is_given_up: Arc<AtomicBool>,
 }
@@ -73,8 +73,8 @@ struct Home {
 }
 
 impl Courier {
-    pub(super) fn new(client: Client, rank: u32, outpost: u64) -> Self {
-        Self { client, rank, outpost, is_last: Arc::default(), is_given_up: Arc::default() }
+    pub(super) fn new(client: Client, rank: u32, outpost: u64, answer: Duration) -> Self {
+        Self { client, rank, outpost, answer, is_last: Arc::default(), is_given_up: Arc::default() }
     }
 
     /// The number of the outpost.
@@ -84,7 +84,7 @@ impl Courier {
 
     /// Renews the lease, and hears what is wished.
     pub(super) async fn beat(&self) -> Result<v1::RankWish, Lost> {
-        let answer = tokio::time::timeout(BEAT_LIMIT, self.push(Vec::new())).await;
+        let answer = tokio::time::timeout(self.answer, self.push(Vec::new())).await;
         answer.unwrap_or_else(|_| Err(Lost::Daemon("no answer comes".into()))).map(|answer| answer.wish())
     }
 
@@ -128,7 +128,7 @@ impl Courier {
         let begun = Instant::now();
         while begun.elapsed() < limit {
             let mut client = self.client.clone();
-            match tokio::time::timeout(BEAT_LIMIT, client.end_rank(request.clone())).await {
+            match tokio::time::timeout(self.answer, client.end_rank(request.clone())).await {
                 Ok(Err(status)) if !is_final(status.code()) => tokio::time::sleep(AGAIN).await,
                 Err(_) => {}
                 Ok(_) => return,

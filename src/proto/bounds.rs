@@ -75,7 +75,7 @@ const BOUNDS: &[(usize, &[&str])] = &[
     (PATH, &[
         "Program.working_dir", "Program.EnvEntry.value", "FieldEdit.value", "CsvDataset.path", "CsvDataset.paths[]",
         "ParquetDataset.path", "ParquetDataset.paths[]",
-        "DownloadArtifactRequest.name", "ReadScalarsRequest.tag", "WarmStart.file", "Output.mirror",
+        "DownloadArtifactRequest.name", "ReadScalarsRequest.tag", "WarmStart.file", "Output.mirror", "Scale.storage",
         "IdxDataset.image_paths[]", "IdxDataset.label_paths[]", "NpyDataset.input_paths[]", "NpyDataset.target_paths[]",
         "NpzDataset.paths[]", "SafetensorsDataset.paths[]",
         "IdxDataset.images", "IdxDataset.labels", "ExportedModel.path", "ExportedModel.eval_path", "TorchScriptModel.path", "SafetensorsDataset.path", "NpyDataset.input", "NpyDataset.target", "NpzDataset.path",

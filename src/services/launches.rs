@@ -170,7 +170,7 @@ impl LaunchService for LaunchList {
                 Ok((joined.order(rank)?, joined.files()?, joined.log_bytes(rank)))
             })
             .await?;
-        let limits = self.launches.limits();
+        let limits = launch.limits();
         let time = |time: Duration| time.try_into().ok();
         Ok(Response::new(v1::JoinLaunchResponse {
             job: launch.job().name(),
@@ -287,6 +287,10 @@ fn message(order: LauncherOrder) -> v1::LauncherOrder {
             join_timeout: launch.join_timeout().try_into().ok(),
             cpu_threads: launch.part().cpu_threads,
             gpu: launch.part().gpu,
+            mailbox: launch
+                .mailbox()
+                .map(|(storage, name)| storage.join(name).display().to_string())
+                .unwrap_or_default(),
         }),
         LauncherOrder::Stop { job, attempt } => Order::Stop(v1::LaunchName { job: job.name(), attempt }),
     };

@@ -56,6 +56,9 @@ impl Supervisor {
             let why = why.or_else(|| {
                 launch.disk_trouble().map(|error| format!("its folder takes nothing of its ranks: {error}"))
             });
+            let why = why.or_else(|| {
+                launch.mailbox_trouble().map(|error| format!("the mailbox of its ranks cannot be looked at: {error}"))
+            });
             self.settle(&charge.id, &mut doubt, why).await;
             let wish = match charge.asked() {
                 Stop::No => Wish::GoOn,

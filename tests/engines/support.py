@@ -52,9 +52,9 @@ ENDLESS = {**JOB, "training": {"max_steps": 10_000_000, "batch_size": 30, "shard
 """A job that is ended from outside."""
 
 
-def scaled(spec, engine, world_size=2, min_world_size=None, **more):
-    """A job of ranks that an engine places."""
-    scale = {"engine": engine, "world_size": world_size, **({"min_world_size": min_world_size} if min_world_size else {})}
+def scaled(spec, engine, world_size=2, min_world_size=None, storage="", **more):
+    """A job of ranks that an engine places; by mailboxes in `storage`, where that is named."""
+    scale = {"engine": engine, "world_size": world_size, "storage": str(storage), **({"min_world_size": min_world_size} if min_world_size else {})}
     return {**spec, "scale": scale, **more}
 
 
@@ -75,7 +75,7 @@ class WithDaemon(unittest.TestCase):
         cls.places.mkdir()
         cls.state = cls.folder / "state"
         # A rank that was killed is missed soon.
-        settings = {"jobs.rank_lease": "3s"}
+        settings = {"jobs.rank_lease": "3s", "output.mirror_roots": str(cls.folder)}
         cls.client = enter(cls.addClassCleanup, torchd.local(data_root=EXAMPLES, state_dir=cls.state, settings=settings))
 
     @classmethod

@@ -214,6 +214,7 @@ class Launchers(WithDaemon):
         self.assertEqual(last_bytes("ä" * MOST_WORDS), "ä" * (MOST_WORDS // 2))
         self.assertEqual(rank_environment(parse("unix:/a/b"), None, "/ca.pem"), {"TORCHD_SERVER": "unix:/a/b", "TORCHD_CA_FILE": "/ca.pem"})
         self.assertEqual(rank_environment(parse("unix:/a/b"), "https://head:1", None), {"TORCHD_SERVER": "https://head:1"})
+        self.assertEqual(rank_environment(parse("unix:/a/b"), "none", "/ca.pem"), {})
 
 
 def end(job):

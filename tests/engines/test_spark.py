@@ -53,6 +53,15 @@ class Spark(WithDaemon):
         self.assert_whole(job)
         self.assertEqual(launcher.slots, 2)
 
+    def test_executors_without_a_route_to_the_daemon_train_by_files_alone(self):
+        self.attach(rank_server="none")
+        job = self.client.submit(scaled(JOB, "spark", storage=self.folder / "mailboxes"))
+        past(job, 3)
+        self.assertEqual(["TORCHD_SERVER" in environment_of(pid) for pid in outposts(self.places)], [False, False])
+        self.assert_whole(job)
+        with self.assertRaisesRegex(torchd.JobFailed, "ranks of this launcher have no route to torchd: the job needs scale.storage"):
+            self.client.submit(scaled(JOB, "spark")).wait(progress=False)
+
     def test_cancel_ends_every_process_and_the_token_is_in_no_command_line(self):
         self.attach()
         job = self.client.submit(scaled(ENDLESS, "spark"))

@@ -72,6 +72,15 @@ class Torchrun(WithDaemon):
     def test_a_job_is_trained_to_the_numbers_of_this_machine(self):
         self.assert_whole(self.client.submit(scaled(JOB, "torchrun")))
 
+    def test_ranks_without_a_route_to_the_daemon_train_by_files_alone(self):
+        job = self.client.submit(scaled(JOB, "torchrun", storage=self.folder / "mailboxes"))
+        past(job, 3)
+        for pid in outposts(self.places):
+            given = environment_of(pid)
+            self.assertNotIn("TORCHD_SERVER", given)
+            self.assertTrue(given["TORCHD_RANK_MAILBOX"].startswith(f"{self.folder}/mailboxes/torchd-{job.name.removeprefix('jobs/')}-1"))
+        self.assert_whole(job)
+
     def test_pause_and_cancel_end_every_process_and_the_token_is_in_no_command_line(self):
         job = self.client.submit(scaled(ENDLESS, "torchrun"))
         past(job, 3)

@@ -21,7 +21,13 @@ use super::tools;
 /// A job of ranks on other machines.
 pub(crate) fn scaled(world_size: u32, min_world_size: u32) -> v1::JobSpec {
     let engine = v1::Engine::Torchrun.into();
-    let scale = v1::Scale { engine, world_size, min_world_size: Some(min_world_size), join_timeout: None };
+    let scale = v1::Scale {
+        engine,
+        world_size,
+        min_world_size: Some(min_world_size),
+        join_timeout: None,
+        storage: String::new(),
+    };
     let spec = job(1);
     let resources = spec.resources.map(|all| v1::Resources { ranks: None, ..all });
     v1::JobSpec { scale: Some(scale), resources, ..spec }
@@ -37,7 +43,7 @@ pub(crate) async fn attach(daemon: &Daemon, slots: u32) -> Launcher {
     attach_again(daemon, slots, Vec::new()).await
 }
 
-async fn attach_again(daemon: &Daemon, slots: u32, running: Vec<v1::LaunchName>) -> Launcher {
+pub(crate) async fn attach_again(daemon: &Daemon, slots: u32, running: Vec<v1::LaunchName>) -> Launcher {
     let mut client = LaunchServiceClient::new(daemon.channel().await);
     let engine = v1::Engine::Torchrun.into();
     let request = v1::AttachLauncherRequest { launcher: "test".into(), engine, slots, running, ..Default::default() };
@@ -90,14 +96,19 @@ impl Launcher {
     ) -> Rank {
         command.arg("--rank").env_clear().env("PATH", std::env::var_os("PATH").unwrap());
         command.env("OMP_WAIT_POLICY", "PASSIVE").env("TMPDIR", self.place.path());
-        command.env("TORCHD_SERVER", daemon.grpc.to_string()).env("TORCHD_TOKEN", &launch.token);
+        // One way to the daemon or the other.
+        match launch.mailbox.as_str() {
+            "" => command.env("TORCHD_SERVER", daemon.grpc.to_string()),
+            mailbox => command.env("TORCHD_RANK_MAILBOX", mailbox),
+        };
+        command.env("TORCHD_TOKEN", &launch.token);
         command.env("RANK", rank.to_string()).env("WORLD_SIZE", launch.world_size.to_string());
         command.env("MASTER_ADDR", "127.0.0.1").env("MASTER_PORT", port.to_string());
         let errors = self.place.path().join(format!("error-{}-{rank}.json", launch.attempt));
         Rank(command.env("TORCHELASTIC_ERROR_FILE", errors).stdin(Stdio::null()).stderr(told).spawn().unwrap())
     }
 
-    fn ranks(&self, daemon: &Daemon, launch: &v1::Launch) -> Vec<Rank> {
+    pub(crate) fn ranks(&self, daemon: &Daemon, launch: &v1::Launch) -> Vec<Rank> {
         let port = free_port();
         (0..launch.world_size).map(|rank| self.rank(daemon, launch, rank, port)).collect()
     }
@@ -120,7 +131,7 @@ impl Launcher {
     }
 
     /// Nothing of any rank is left.
-    fn assert_tidy(&self) {
+    pub(crate) fn assert_tidy(&self) {
         assert!(self.left().is_empty(), "{:?}", self.left());
     }
 }

@@ -45,6 +45,7 @@ mod launches;
 mod limits;
 mod listed_images;
 mod losses;
+mod mailboxes;
 mod memory;
 mod mirror;
 mod mounts;

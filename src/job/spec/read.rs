@@ -81,7 +81,8 @@ pub fn read(message: &v1::JobSpec) -> Reading {
     let resources = Resources::read(message.resources.as_ref(), model.is_some(), &mut wrong);
     let scale = Scale::read(message, resources, &mut wrong);
     let of_ranks = if resources.gpus().is_some() { "resources.gpu_count" } else { "resources.ranks" };
-    let ranks = scale.map_or((of_ranks, resources.rank_count()), |scale| ("scale.world_size", scale.world_size));
+    let ranks =
+        scale.as_ref().map_or((of_ranks, resources.rank_count()), |scale| ("scale.world_size", scale.world_size));
     let work = work.map(|work| in_ranks(work, ranks, &mut wrong));
     let mut model = model;
     if let Some(reading) = model.as_mut().filter(|_| ranks.1 > 1) {

@@ -16,7 +16,7 @@ const JOIN: Duration = Duration::from_secs(600);
 const LONGEST_JOIN: Duration = Duration::from_secs(24 * 3600);
 
 /// Where the ranks of a job run, and how many there are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scale {
     /// The engine that places them.
     pub engine: Engine,
@@ -26,6 +26,9 @@ pub struct Scale {
     pub min_world_size: u32,
     /// All ranks have joined within this time, or the attempt fails.
     pub join_timeout: Duration,
+    /// The folder of the mailboxes of ranks that have no route to the daemon, as the client named
+    /// it.
+    pub storage: Option<String>,
 }
 
 /// A program that starts ranks on machines.
@@ -110,7 +113,8 @@ impl Scale {
             let found = format!("is {bytes} beside scale; a rank on another machine has its GPU for itself");
             wrong.add("resources.gpu_memory_bytes", found);
         }
-        Some(Self { engine: engine?, world_size, min_world_size: min, join_timeout })
+        let storage = Some(scale.storage.clone()).filter(|storage| !storage.is_empty());
+        Some(Self { engine: engine?, world_size, min_world_size: min, join_timeout, storage })
     }
 
     /// The numbers of ranks with which an attempt may run, the most first: those that divide the
@@ -120,12 +124,13 @@ impl Scale {
     }
 
     /// The message that it was read from, every default filled in.
-    pub(super) fn to_proto(self) -> v1::Scale {
+    pub(super) fn to_proto(&self) -> v1::Scale {
         v1::Scale {
             engine: self.engine.to_proto().into(),
             world_size: self.world_size,
             min_world_size: Some(self.min_world_size),
             join_timeout: self.join_timeout.try_into().ok(),
+            storage: self.storage.clone().unwrap_or_default(),
         }
     }
 }
@@ -136,7 +141,8 @@ mod tests {
 
     #[test]
     fn an_attempt_has_a_number_of_ranks_that_divides_the_shards() {
-        let scale = Scale { engine: Engine::Spark, world_size: 8, min_world_size: 2, join_timeout: JOIN };
+        let scale =
+            Scale { engine: Engine::Spark, world_size: 8, min_world_size: 2, join_timeout: JOIN, storage: None };
         assert_eq!(scale.sizes(8).collect::<Vec<_>>(), [8, 4, 2]);
         assert_eq!(scale.sizes(24).collect::<Vec<_>>(), [8, 6, 4, 3, 2]);
     }

@@ -1,0 +1,46 @@
+//! Why a launch does not get on, and whether anybody minds.
+
+use super::launch::Launch;
+
+impl Launch {
+    /// The job's folder has taken what came of a rank, or not: then `error` tells why.
+    pub fn note_disk(&self, rank: u32, error: Option<String>) {
+        if let Some(place) = self.parts().ranks.get_mut(rank as usize) {
+            place.disk = error;
+        }
+    }
+
+    /// There is room for files of a rank that are to come whole, or not: then `error` tells why.
+    pub fn note_room(&self, rank: u32, error: Option<String>) {
+        if let Some(place) = self.parts().ranks.get_mut(rank as usize) {
+            place.room = error;
+        }
+    }
+
+    /// Why the job's folder does not take what comes; None where it does.
+    pub fn disk_trouble(&self) -> Option<String> {
+        let parts = self.parts();
+        let mut living = parts.ranks.iter().filter(|rank| rank.end.is_none());
+        living.find_map(|rank| rank.disk.as_ref().or(rank.room.as_ref()).cloned())
+    }
+
+    /// Nobody wants what it has not brought home yet: its job was cancelled.
+    pub fn let_go(&self) {
+        self.parts().is_unwanted = true;
+    }
+
+    /// Whether nobody wants what it has not brought home yet.
+    pub fn is_unwanted(&self) -> bool {
+        self.parts().is_unwanted
+    }
+
+    /// Its mailbox can be looked at, or not: then `trouble` tells why.
+    pub fn note_mailbox(&self, trouble: Option<String>) {
+        self.parts().mailbox = trouble;
+    }
+
+    /// Why its mailbox cannot be looked at; None where it can.
+    pub fn mailbox_trouble(&self) -> Option<String> {
+        self.parts().mailbox.clone()
+    }
+}
