@@ -94,6 +94,11 @@ impl Folder {
         Ok(Identity { device: stat.st_dev, inode: stat.st_ino })
     }
 
+    /// Its group.
+    pub fn group(&self) -> io::Result<u32> {
+        Ok(fstat(&self.descriptor)?.st_gid)
+    }
+
     /// Whether what is made in it gets its group: it has the setgid bit.
     pub fn hands_group_on(&self) -> io::Result<bool> {
         Ok(Mode::from_raw_mode(fstat(&self.descriptor)?.st_mode).contains(Mode::SGID))
@@ -154,6 +159,13 @@ impl Folder {
         Ok(File::from(self.open_beneath(path.as_ref(), flags, Mode::from_raw_mode(mode))?))
     }
 
+    /// The same for writing alone: some file systems that store whole objects take no file that is
+    /// read and written at once.
+    pub fn write_new(&self, path: impl AsRef<Path>, mode: u32) -> io::Result<File> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        Ok(File::from(self.open_beneath(path.as_ref(), flags, Mode::from_raw_mode(mode))?))
+    }
+
     /// Opens a regular file for reading and writing, as it is.
     ///
     /// # Errors
@@ -169,7 +181,7 @@ impl Folder {
     /// link) of a file is refused: what it leads to may be anybody's.
     pub fn overwrite(&self, path: impl AsRef<Path>, mode: u32) -> io::Result<File> {
         let path = path.as_ref();
-        // Some file systems that store whole objects take no file that is read and written at once.
+        // Not for reading, as `write_new`.
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let file = File::from(self.open_beneath(path, flags, Mode::from_raw_mode(mode))?);
         let about = regular(&file, path)?;

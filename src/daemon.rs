@@ -56,6 +56,7 @@ use crate::supervisor::{ShimArguments, Supervisor, shim};
 use crate::umask;
 use arguments::{Arguments, Command};
 use heartbeat::Heartbeat;
+use mailboxes::Mailboxes;
 use modes::GroupReads;
 pub(crate) use startup::runner_settings;
 use startup::{StartError, StateDir};
@@ -357,7 +358,8 @@ async fn run(
     let addresses = listeners.addresses.clone();
     let stop = CancellationToken::new();
     let layer = AnswerLayer::new(metrics, methods, clients, access);
-    let by_mailboxes = mailboxes::serve(launches, mirror_roots, routes.clone(), layer.clone(), stop.clone());
+    let mailboxes = Mailboxes { launches, roots: mirror_roots, list: state.mailboxes() };
+    let by_mailboxes = mailboxes.serve(routes.clone(), layer.clone(), stop.clone());
     let mut servers = listeners.serve(routes, layer, exporter.clone().router(), certificates.as_ref(), stop.clone());
     servers.spawn(by_mailboxes);
 

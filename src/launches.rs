@@ -22,6 +22,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 
@@ -29,10 +30,11 @@ use crate::access::{LaunchTokens, OfLaunch, SealKey, Secret};
 use crate::job::JobId;
 use crate::job::spec::Engine;
 use crate::journal::{JobFolder, JobLock, cut_torn_end};
+use crate::sha256::hex;
 pub use error::LaunchError;
 pub use incoming::Piece;
 pub use launch::{Join, Launch, Limits, RankState, Trouble, Wish};
-pub use places::{Line, NoPlace};
+pub use places::{Demand, Line, NoPlace};
 pub use put::{Put, PutFile, PutPlan};
 use record::Record;
 
@@ -85,6 +87,8 @@ pub struct Offer {
     pub slots: u32,
     /// GPUs that ranks can have at once; None where that is not known.
     pub gpus: Option<u32>,
+    /// Its ranks have no route to the daemon.
+    pub has_no_route: bool,
     /// A number by which a launcher is known that attaches again; 0 for none.
     pub session: u64,
 }
@@ -175,6 +179,29 @@ pub struct RankPart {
     pub gpu: bool,
 }
 
+/// The folder by whose files ranks without a route to the daemon call it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mailbox {
+    /// The folder that it lies in, which ranks and daemon share.
+    pub storage: PathBuf,
+    /// Its name there, which nobody can guess.
+    pub name: String,
+}
+
+impl Mailbox {
+    fn new(storage: PathBuf, job: &JobId, attempt: u32) -> io::Result<Self> {
+        let mut number = [0; 16];
+        getrandom::fill(&mut number).map_err(io::Error::other)?;
+        Ok(Self { storage, name: format!("torchd-{job}-{attempt}-{}", hex(&number)) })
+    }
+
+    /// Its path.
+    pub fn path(&self) -> PathBuf {
+        self.storage.join(&self.name)
+    }
+}
+
 /// A launcher that is attached, for people.
 #[derive(Debug, Clone)]
 pub struct LauncherView {
@@ -256,7 +283,8 @@ impl Launches {
         let Beginning { job, folder, attempt, place, join_timeout, part, storage } = beginning;
         let (secret, token_sha256) = self.shared.tokens.make(job.as_str(), attempt)?;
         cut_torn_ends(&folder, place.world_size)?;
-        let record = Record::new(&folder, attempt, place, token_sha256, join_timeout, part, storage)?;
+        let mailbox = storage.map(|storage| Mailbox::new(storage, &job, attempt)).transpose()?;
+        let record = Record::new(&folder, attempt, place, token_sha256, join_timeout, part, mailbox)?;
         record.write(&folder)?;
         let launch = Arc::new(Launch::new(job.clone(), folder, record, self.shared.limits));
         let mut state = self.state();

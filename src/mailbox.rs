@@ -8,6 +8,7 @@
 //! that is not answered is sent again under another number; all calls of ranks may come twice.
 
 mod letter;
+mod opened;
 mod receiver;
 mod sender;
 
@@ -23,15 +24,19 @@ use tokio::sync::mpsc;
 use tonic::Status;
 use tonic::body::Body;
 
-pub use receiver::{Place, Receiver};
+use crate::access::SealKey;
+use crate::beneath::Folder;
+pub use opened::Opened;
+use opened::Threads;
+pub use receiver::{Place, Receiver, clear};
 pub use sender::Mailbox;
 
 /// The folder is looked at this often.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 /// Frames of a body that wait to be taken.
-const FRAMES_AHEAD: usize = 4;
+const FRAMES_AHEAD: usize = 1;
 
-/// A body whose frames come from another thread.
+/// A body whose frames come from another task.
 struct Received(mpsc::Receiver<Result<Frame<Bytes>, Status>>);
 
 impl http_body::Body for Received {
@@ -48,29 +53,47 @@ async fn next_frame(body: &mut Body) -> Option<Result<Frame<Bytes>, Status>> {
     std::future::poll_fn(|context| http_body::Body::poll_frame(Pin::new(&mut *body), context)).await
 }
 
-/// A body that is what is left of a letter. `done` is called when all of it was read.
-fn body_of(mut letter: letter::Reader, done: impl FnOnce() + Send + 'static) -> Body {
+/// A body that is what is left of a letter. `kept` goes when all of it was read, or nobody reads.
+fn body_of(letter: letter::Reader, threads: Threads, kept: impl Send + 'static) -> Body {
     let (sender, frames) = mpsc::channel(FRAMES_AHEAD);
-    tokio::task::spawn_blocking(move || {
+    tokio::spawn(async move {
+        let (mut letter, _kept) = (letter, kept);
         loop {
-            let frame = match letter.next() {
-                Ok(letter::Frame::Data(data)) => Ok(Frame::data(data)),
-                Ok(letter::Frame::End(trailers)) => {
-                    if !trailers.is_empty() {
-                        let _ = sender.blocking_send(Ok(Frame::trailers(to_map(&trailers))));
+            let read = threads.run(move || letter.next().map(|frame| (letter, frame))).await;
+            let (frame, is_last) = match read {
+                Ok((rest, letter::Frame::Data(data))) => {
+                    letter = rest;
+                    if sender.send(Ok(Frame::data(data))).await.is_err() {
+                        return;
                     }
-                    break;
+                    continue;
                 }
-                Err(error) => Err(unavailable(&error)),
+                Ok((_, letter::Frame::End(trailers))) => (Ok(Frame::trailers(to_map(&trailers))), trailers.is_empty()),
+                Err(error) => (Err(Status::unavailable(format!("a letter cannot be read: {error}"))), false),
             };
-            let is_last = frame.is_err();
-            if sender.blocking_send(frame).is_err() || is_last {
-                break;
+            if !is_last {
+                let _ = sender.send(frame).await;
             }
+            return;
         }
-        done();
     });
     Body::new(Received(frames))
+}
+
+/// The data of a letter, all at once; None where there is none of that name, or its end has not
+/// come.
+///
+/// # Errors
+/// `InvalidData` where a seal is wrong, or the errors of the file system.
+pub fn read_letter(folder: Folder, name: &str, key: &SealKey) -> io::Result<Option<Vec<u8>>> {
+    let Some(name) = letter::Name::read(name) else { return Ok(None) };
+    let from = Opened { folder, is_for_group: false };
+    let Some((mut letter, _)) = letter::Reader::open(&from, name, key)? else { return Ok(None) };
+    let mut all = Vec::new();
+    while let letter::Frame::Data(data) = letter.next()? {
+        all.extend(data);
+    }
+    Ok(Some(all))
 }
 
 /// Headers as letters have them. Those that are no text are left out: gRPC has none.
@@ -82,14 +105,6 @@ fn of_map(map: &HeaderMap) -> letter::Headers {
 fn to_map(headers: &letter::Headers) -> HeaderMap {
     let parsed = |(name, value): &(String, String)| Some((name.parse().ok()?, HeaderValue::from_str(value).ok()?));
     headers.iter().filter_map(parsed).collect::<Vec<(HeaderName, HeaderValue)>>().into_iter().collect()
-}
-
-fn unavailable(error: &io::Error) -> Status {
-    Status::unavailable(format!("the mailbox: {error}"))
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
 #[cfg(test)]

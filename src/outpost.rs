@@ -43,7 +43,7 @@ use contract::Contract;
 use courier::{Courier, Lost};
 use error_file::ErrorFile;
 use folder::LocalFolder;
-use way::Way;
+use way::{Pace, Way};
 
 /// The first argument of an outpost.
 pub const MODE: &str = "--rank";
@@ -166,12 +166,16 @@ async fn run(arguments: &Arguments, contract: &Contract) -> Result<Outcome, Stop
         version: VERSION.to_owned(),
         host,
     };
-    let joined = join(&mut client, request).await?;
+    let joined = tokio::select! {
+        joined = join(&mut client, request, pace.patience) => joined?,
+        _ = terminate.recv() => return Err("stopped before the rank joined".into()),
+        _ = interrupt.recv() => return Err("stopped before the rank joined".into()),
+    };
     let id: JobId = joined.job.parse().map_err(|_| format!("the daemon names a job {:?}", joined.job))?;
     tracing::info!(job = joined.job, attempt = joined.attempt, rank = contract.rank, "joined");
 
     let courier = Courier::new(client.clone(), contract.rank, outpost, pace.answer);
-    let rank = Rank { id, joined, courier, slowest_beat: pace.slowest_beat };
+    let rank = Rank { id, joined, courier, pace };
     let ended = rank.run(arguments, contract, client, &mut terminate, &mut interrupt).await;
     if let Err(words) = &ended {
         // Nothing has run.
@@ -185,7 +189,7 @@ struct Rank {
     id: JobId,
     joined: v1::JoinLaunchResponse,
     courier: Courier,
-    slowest_beat: Duration,
+    pace: Pace,
 }
 
 impl Rank {
@@ -197,7 +201,7 @@ impl Rank {
         terminate: &mut Signal,
         interrupt: &mut Signal,
     ) -> Result<Outcome, Stopped> {
-        let Self { id, joined, courier, slowest_beat } = self;
+        let Self { id, joined, courier, pace } = self;
         let place = arguments.dir.clone().unwrap_or_else(std::env::temp_dir);
         let settings = settings(&place)?;
         let order = self.order(contract, &settings)?;
@@ -207,8 +211,8 @@ impl Rank {
         // It takes its time where much was left, and nobody waits for it.
         tokio::task::spawn_blocking(move || beside.clear_away());
         let orphan_timeout = duration(joined.orphan_timeout, Duration::from_secs(3600));
-        let beat = (duration(joined.lease, Duration::from_secs(30)) / BEATS).min(*slowest_beat);
-        let fetching = local.fetch(&mut client, joined, &order);
+        let beat = (duration(joined.lease, Duration::from_secs(30)) / BEATS).min(pace.slowest_beat);
+        let fetching = local.fetch(&mut client, joined, &order, pace.patience);
         // Nothing has run.
         let fetched = tokio::select! {
             fetched = fetching => fetched,
@@ -305,7 +309,11 @@ impl Rank {
 }
 
 /// Joins, and tries again for a while where the daemon does not answer now.
-async fn join(client: &mut Client, request: v1::JoinLaunchRequest) -> Result<v1::JoinLaunchResponse, Stopped> {
+async fn join(
+    client: &mut Client,
+    request: v1::JoinLaunchRequest,
+    patience: Duration,
+) -> Result<v1::JoinLaunchResponse, Stopped> {
     let begun = Instant::now();
     loop {
         match client.join_launch(request.clone()).await {
@@ -313,7 +321,7 @@ async fn join(client: &mut Client, request: v1::JoinLaunchRequest) -> Result<v1:
             Err(status) if is_final(status.code()) => {
                 return Err(format!("the daemon refuses: {}", status.message()));
             }
-            Err(status) if begun.elapsed() > CONNECT => {
+            Err(status) if begun.elapsed() > patience => {
                 return Err(format!("the daemon does not answer: {}", status.message()));
             }
             Err(_) => tokio::time::sleep(AGAIN).await,
@@ -385,7 +393,7 @@ fn by_mailbox(place: &Path, rank: u32, outpost: u64) -> Result<Way, Stopped> {
     let token = std::env::var("TORCHD_TOKEN").ok();
     let key = token.as_deref().and_then(SealKey::of_token).ok_or("TORCHD_TOKEN does not hold the token of a launch")?;
     if !place.is_absolute() {
-        return Err(format!("TORCHD_RANK_MAILBOX is {}; the path of a folder is needed", place.display()));
+        return Err(format!("TORCHD_RANK_MAILBOX is {}; an absolute path is needed", place.display()));
     }
     Ok(Way::Mailbox(Mailbox::new(place.to_owned(), key, rank, outpost)))
 }

@@ -46,7 +46,10 @@ pub fn open_to_group(file: &impl AsFd) {
 /// systems have no modes and refuse: there is nothing to open then.
 pub fn open_to_others(file: &impl AsFd) {
     if let (Some(umask), Ok(about)) = (INHERITED.get(), fstat(file)) {
-        let most = if FileType::from_raw_mode(about.st_mode) == FileType::Directory { 0o777 } else { 0o666 };
-        let _ = fchmod(file, Mode::from_raw_mode(most & !umask));
+        let is_folder = FileType::from_raw_mode(about.st_mode) == FileType::Directory;
+        let most = if is_folder { 0o777 } else { 0o666 };
+        // A folder that was made in one that hands its group on does so too.
+        let kept = if is_folder { about.st_mode & 0o7000 } else { 0 };
+        let _ = fchmod(file, Mode::from_raw_mode(most & !umask | kept));
     }
 }

@@ -20,8 +20,8 @@ processes of `torchd --rank`, on whatever machines, with the variables of torchr
 
   python -m torchd launch --slots 8 --command 'srun -n $TORCHD_WORLD_SIZE torchd --rank'
 
-It finds TORCHD_SERVER and TORCHD_TOKEN in its environment, which each rank needs, and TORCHD_JOB and
-TORCHD_ATTEMPT. SIGTERM asks it to end: ranks that get it save a checkpoint and leave.
+It finds TORCHD_SERVER, or TORCHD_RANK_MAILBOX of a job with scale.storage, and TORCHD_TOKEN in its
+environment, which each rank needs, and TORCHD_JOB and TORCHD_ATTEMPT. SIGTERM asks it to end: ranks that get it save a checkpoint and leave.
 """
 
 

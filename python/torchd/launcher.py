@@ -70,8 +70,6 @@ class Run:
         """The daemon gives the launch up whose ranks have not joined after so many seconds."""
         self.gpu = launch.gpu
         """Each rank takes a GPU of its machine."""
-        self.mailbox = launch.mailbox
-        """The folder of the calls of ranks that have no route to the daemon; empty where they call it."""
         way = {"TORCHD_RANK_MAILBOX": launch.mailbox} if launch.mailbox else environment
         self.environment = dict(way, TORCHD_TOKEN=launch.token, OMP_NUM_THREADS=str(max(launch.cpu_threads, 1)))
         """What each rank finds in its environment, besides the contract of torchrun. The token is for
@@ -133,7 +131,7 @@ class Launcher:
                  rank_server: str | None = None, ca_file: str | None = None):
         """`grown` tells how many slots the engine has now: the launcher offers more as soon as there are more. It never offers fewer: an engine
         whose machines come back has room again. `rank_server` is the daemon's address for ranks, where they need another one than this client;
-        "none" where they have no route to it, and can run jobs with `scale.storage` alone.
+        "none" where they have no route to it: the launcher is given jobs with `scale.storage` alone.
         `ca_file`, or TORCHD_CA_FILE, has the certificates that sign the daemon's."""
         self.name = name or usual_name()
         self.slots = slots
@@ -287,7 +285,7 @@ class Launcher:
         with self._state:
             running = [messages.LaunchName(job=job, attempt=attempt) for job, attempt in self._runs]
             request = method.request(launcher=self.name, engine=self._engine.number, slots=self.slots, running=running,
-                                     session=self._session, gpus=self._engine.gpus)
+                                     session=self._session, gpus=self._engine.gpus, no_route=not self.environment)
             self._has_grown = False
             # Not by Connection.stream: another thread has to be able to end it.
             try:
@@ -337,8 +335,6 @@ class Launcher:
         """Has the engine run a launch, and tells when it has ended it."""
         LOG.info("%s begins with %d ranks", run, run.world_size)
         try:
-            if not run.mailbox and not self.environment:
-                raise TorchdError("ranks of this launcher have no route to torchd: the job needs scale.storage")
             words = "its launcher is being stopped" if run.is_stopping else self._engine.run(run)
         except EngineGone as gone:
             words = str(gone)

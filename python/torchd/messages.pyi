@@ -2205,7 +2205,9 @@ class AttachLauncherRequest(Message):
     gpus: int
     """GPUs that ranks can have at once; absent where the launcher cannot tell. A job on GPUs takes
     one for each rank."""
-    def __init__(self, *, launcher: str | None = ..., engine: int | str | None = ..., slots: int | None = ..., running: Iterable[LaunchName] | None = ..., session: int | None = ..., gpus: int | None = ...) -> None: ...
+    no_route: bool
+    """Its ranks have no route to the daemon: it is given jobs with `scale.storage` alone."""
+    def __init__(self, *, launcher: str | None = ..., engine: int | str | None = ..., slots: int | None = ..., running: Iterable[LaunchName] | None = ..., session: int | None = ..., gpus: int | None = ..., no_route: bool | None = ...) -> None: ...
 
 class LauncherOrder(Message):
     """An order to a launcher."""
@@ -2329,7 +2331,11 @@ class GetLaunchFileRequest(Message):
     """Asks for a file."""
     path: str
     """Its path in the job's folder. At most 1,024 bytes."""
-    def __init__(self, *, path: str | None = ...) -> None: ...
+    offset: int
+    """The first byte."""
+    length: int
+    """Bytes; 0 for all that follow."""
+    def __init__(self, *, path: str | None = ..., offset: int | None = ..., length: int | None = ...) -> None: ...
 
 class GetLaunchFileResponse(Message):
     """A part of a file."""
@@ -2346,7 +2352,9 @@ class PushJournalRequest(Message):
     @property
     def pieces(self) -> RepeatedCompositeFieldContainer[Piece]:
         """Pieces of its files. At most 64 entries."""
-    def __init__(self, *, rank: int | None = ..., outpost: int | None = ..., pieces: Iterable[Piece] | None = ...) -> None: ...
+    carries: bool
+    """Files of the rank are on their way, which take their time."""
+    def __init__(self, *, rank: int | None = ..., outpost: int | None = ..., pieces: Iterable[Piece] | None = ..., carries: bool | None = ...) -> None: ...
 
 class Piece(Message):
     """A piece of a file that grows."""
@@ -2396,7 +2404,9 @@ class PutFilesBegin(Message):
     def removed_steps(self) -> RepeatedScalarFieldContainer[int]:
         """Of a checkpoint, the steps of those that the rank has removed, which are removed here
         too. At most 65,536 entries."""
-    def __init__(self, *, rank: int | None = ..., outpost: int | None = ..., step: int | None = ..., files: Iterable[PutFile] | None = ..., removed_steps: Iterable[int] | None = ...) -> None: ...
+    sequence: int
+    """Counts what the outpost has put, from 1. Results change nothing behind later ones."""
+    def __init__(self, *, rank: int | None = ..., outpost: int | None = ..., step: int | None = ..., files: Iterable[PutFile] | None = ..., removed_steps: Iterable[int] | None = ..., sequence: int | None = ...) -> None: ...
 
 class PutFile(Message):
     """A file that is about to come."""

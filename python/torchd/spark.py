@@ -223,8 +223,9 @@ def rank_task(program: str | None, given: Mapping[str, str], authorities: bytes 
 
         environment = {**os.environ, **given}
         # They are of this machine, and not for ranks.
-        for name in ("TORCHD_TOKEN_FILE", "TORCHD_CERT_FILE", "TORCHD_KEY_FILE", "TORCHELASTIC_ERROR_FILE"):
-            environment.pop(name, None)
+        for name in ("TORCHD_TOKEN_FILE", "TORCHD_CERT_FILE", "TORCHD_KEY_FILE", "TORCHD_RANK_MAILBOX", "TORCHELASTIC_ERROR_FILE"):
+            if name not in given:
+                environment.pop(name, None)
         environment.update(RANK=str(number), WORLD_SIZE=str(len(hosts)), MASTER_ADDR=hosts[0], MASTER_PORT=ports[0],
                            LOCAL_RANK=str(hosts[:number].count(place)), TORCHELASTIC_USE_AGENT_STORE="False")
         gpus = context.resources().get("gpu")

@@ -44,7 +44,7 @@ pub struct Entry {
     pub who: String,
     /// How that is known; empty where it is not.
     pub known_by: String,
-    /// The way in: `unix`, `loopback`, `plain`, `tls` or `mutual_tls`.
+    /// The way in: `unix`, `loopback`, `plain`, `tls`, `mutual_tls` or `mailbox`.
     pub door: &'static str,
     /// The address or user at the other end.
     pub from: String,

@@ -1,98 +1,178 @@
 //! The mailboxes of launches whose ranks have no route to the daemon: one more door to the same
 //! services.
+//!
+//! A list in the state folder names each mailbox from before it is made until it is gone. What the
+//! daemon before has left is removed by it, and so is what could not be removed at once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
-use std::sync::Arc;
-use std::time::Duration;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use http::Extensions;
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tower::Layer;
 
-use crate::access::{Connection, Strangers};
-use crate::beneath::Folder;
-use crate::launches::{self, Launch, Launches};
-use crate::mailbox::{Place, Receiver};
+use crate::access::{Connection, Guest, Strangers};
+use crate::beneath::{Folder, present};
+use crate::journal::write_whole;
+use crate::launches::{self, Launch, Launches, Mailbox};
+use crate::mailbox::{self, Opened, Place, Receiver};
 use crate::mirror::Roots;
 use crate::services::AnswerLayer;
 use crate::umask::open_to_group;
 
 /// New launches are looked for this often.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// What is left is tried to be removed this often. The first time comes so long after the start,
+/// when launches of the daemon before are known.
+const SWEEP_EVERY: Duration = Duration::from_secs(30);
+/// The methods for ranks.
+const PATHS: &str = "/torchd.v1.LaunchService/";
+/// Calls of a rank that are answered at once, at most.
+const CALLS: u32 = 8;
 
-/// Answers calls by mailboxes until `stop`. Those in hand stay for the next daemon.
-pub(super) async fn serve(
-    launches: Launches,
-    roots: Arc<Roots>,
-    routes: Routes,
-    layer: AnswerLayer,
-    stop: CancellationToken,
-) -> Result<(), String> {
-    let (mut served, mut receivers) = (HashMap::new(), JoinSet::new());
-    let strangers = Strangers::new();
-    let service = layer.layer(routes);
-    while !stop.is_cancelled() {
-        while let Some(done) = receivers.try_join_next() {
-            if let Ok(name) = done {
-                served.remove(&name);
+/// Mailboxes, and what is needed to serve them.
+pub(super) struct Mailboxes {
+    /// The launches.
+    pub(super) launches: Launches,
+    /// The folders below which mailboxes lie.
+    pub(super) roots: Arc<Roots>,
+    /// The file of the list.
+    pub(super) list: PathBuf,
+}
+
+/// A mailbox that is served, and its place among the strangers.
+type Served = BTreeMap<Mailbox, Guest>;
+
+impl Mailboxes {
+    /// Answers calls by mailboxes until `stop`. Those in hand stay for the next daemon.
+    pub(super) async fn serve(self, routes: Routes, layer: AnswerLayer, stop: CancellationToken) -> Result<(), String> {
+        let list = Arc::new(List { file: self.list, change: Mutex::default() });
+        let (mut served, mut by_task, mut receivers) = (Served::new(), HashMap::<Id, Mailbox>::new(), JoinSet::new());
+        let strangers = Strangers::new();
+        let service = layer.layer(routes);
+        let mut sweep = Instant::now() + SWEEP_EVERY;
+        let mut sweeping = JoinSet::new();
+        while !stop.is_cancelled() {
+            while let Some(done) = receivers.try_join_next_with_id() {
+                let id = done.map_or_else(|error| error.id(), |(id, ())| id);
+                if let Some(mailbox) = by_task.remove(&id) {
+                    served.remove(&mailbox);
+                    // It is not wanted any more.
+                    sweep = Instant::now();
+                }
+            }
+            for launch in self.launches.with_mailboxes() {
+                let Some(mailbox) = launch.mailbox().filter(|mailbox| !served.contains_key(mailbox)).cloned() else {
+                    continue;
+                };
+                let Some(key) = self.launches.seal_key(&launch) else { continue };
+                if let Err(error) = list.clone().change(mailbox.clone(), true).await {
+                    launch.note_look(Some(format!("{}: {error}", list.file.display())));
+                    continue;
+                }
+                let connection = Connection::Mailbox(launches::of(&launch));
+                let guest = strangers.enter(&connection);
+                let mut extensions = Extensions::new();
+                extensions.insert(guest.visit(connection));
+                let most_in_hand = (CALLS * launch.world_size()) as usize;
+                let (launches, roots) = (self.launches.clone(), self.roots.clone());
+                let place = Arc::new(OfLaunch { launch, mailbox: mailbox.clone(), launches, roots });
+                let service = service.clone();
+                let receiver = Receiver { service, paths: PATHS, key, place, extensions, most_in_hand };
+                served.insert(mailbox.clone(), guest);
+                by_task.insert(receivers.spawn(receiver.serve()).id(), mailbox);
+            }
+            while sweeping.try_join_next().is_some() {}
+            if Instant::now() >= sweep && sweeping.is_empty() {
+                sweep = Instant::now() + SWEEP_EVERY;
+                // Read here, so that no mailbox is among them that is served from now on.
+                let (reading, roots) = (list.clone(), self.roots.clone());
+                let listed = tokio::task::spawn_blocking(move || reading.read()).await;
+                match listed.map_err(io::Error::other).flatten() {
+                    Ok(mut left) => {
+                        left.retain(|mailbox| !served.contains_key(mailbox));
+                        sweeping.spawn(list.clone().sweep(roots, left));
+                    }
+                    Err(error) => {
+                        tracing::warn!(list = %list.file.display(), %error, "the list of mailboxes cannot be read")
+                    }
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = stop.cancelled() => {}
             }
         }
-        for launch in launches.with_mailboxes() {
-            let name = (launch.job().clone(), launch.attempt());
-            let Some(key) = launches.seal_key(&launch).filter(|_| !served.contains_key(&name)) else { continue };
-            let connection = Connection::Mailbox(launches::of(&launch));
-            let guest = strangers.enter(&connection);
-            let mut extensions = Extensions::new();
-            extensions.insert(guest.visit(connection));
-            let place = Arc::new(OfLaunch { launch, launches: launches.clone(), roots: roots.clone() });
-            let receiver = Receiver { service: service.clone(), key, place, extensions };
-            served.insert(name.clone(), guest);
-            receivers.spawn(async move {
-                receiver.serve().await;
-                name
-            });
-        }
-        tokio::select! {
-            () = tokio::time::sleep(LOOK_EVERY) => {}
-            () = stop.cancelled() => {}
+        Ok(())
+    }
+}
+
+/// The list of the mailboxes that are there.
+struct List {
+    file: PathBuf,
+    /// One thread at a time changes it.
+    change: Mutex<()>,
+}
+
+impl List {
+    fn read(&self) -> io::Result<BTreeSet<Mailbox>> {
+        let Some(text) = present(std::fs::read(&self.file))? else { return Ok(BTreeSet::new()) };
+        Ok(serde_json::from_slice(&text)?)
+    }
+
+    /// Adds a mailbox to the list, or takes it off.
+    async fn change(self: Arc<Self>, mailbox: Mailbox, is_there: bool) -> io::Result<()> {
+        let change = move || {
+            let _turn = self.change.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut all = self.read()?;
+            let is_change = if is_there { all.insert(mailbox) } else { all.remove(&mailbox) };
+            if is_change { write_whole(&self.file, &serde_json::to_vec_pretty(&all)?) } else { Ok(()) }
+        };
+        tokio::task::spawn_blocking(change).await.map_err(io::Error::other)?
+    }
+
+    /// Removes these mailboxes, which are not served. Those that do not go are tried again.
+    async fn sweep(self: Arc<Self>, roots: Arc<Roots>, left: BTreeSet<Mailbox>) {
+        for mailbox in left {
+            let (roots, at) = (roots.clone(), mailbox.clone());
+            let remove = move || mailbox::clear(&roots.open(&at.storage)?, &at.name);
+            let removed = tokio::task::spawn_blocking(remove).await.map_err(io::Error::other).flatten();
+            let noted = match removed {
+                Ok(()) => self.clone().change(mailbox.clone(), false).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = noted {
+                tracing::warn!(mailbox = %mailbox.path().display(), %error, "a mailbox is left, and its removal is tried again");
+            }
         }
     }
-    Ok(())
 }
 
 /// The mailbox of a launch.
 struct OfLaunch {
     launch: Arc<Launch>,
+    mailbox: Mailbox,
     launches: Launches,
     roots: Arc<Roots>,
 }
 
-impl OfLaunch {
-    /// The folder of the mailbox, and its name there.
-    fn storage(&self) -> io::Result<(Folder, String)> {
-        let (storage, name) = self.launch.mailbox().ok_or(io::ErrorKind::NotFound)?;
-        Ok((self.roots.open(storage)?, name))
-    }
-}
-
 impl Place for OfLaunch {
-    fn open(&self) -> io::Result<Folder> {
-        let (storage, name) = self.storage()?;
+    fn open(&self) -> io::Result<Opened> {
+        let Mailbox { storage, name } = &self.mailbox;
+        let storage = self.roots.open(storage)?;
         let is_for_group = storage.hands_group_on()?;
-        let opened = storage.make_folder_and(&name, |made| {
+        let made = |made: &Folder| {
             if is_for_group {
                 open_to_group(made);
             }
-        });
-        opened.map_err(|error| io::Error::new(error.kind(), format!("{name}: {error}")))
-    }
-
-    fn remove(&self) -> io::Result<()> {
-        let (storage, name) = self.storage()?;
-        storage.remove_empty_folder(name)
+        };
+        let opened = storage.make_folder_and(name, made).and_then(|_| Opened::beneath(&storage, name));
+        opened.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", self.mailbox.path().display())))
     }
 
     fn is_over(&self) -> bool {
@@ -100,6 +180,6 @@ impl Place for OfLaunch {
     }
 
     fn note(&self, trouble: Option<String>) {
-        self.launch.note_mailbox(trouble);
+        self.launch.note_look(trouble);
     }
 }

@@ -117,6 +117,11 @@ impl StateDir {
         self.path.join("mirror_roots.json")
     }
 
+    /// Lists the mailboxes of launches.
+    pub(super) fn mailboxes(&self) -> PathBuf {
+        self.path.join("mailboxes.json")
+    }
+
     /// The file with the token of the daemon's user.
     pub(super) fn token_file(&self) -> PathBuf {
         self.path.join("token")

@@ -1,20 +1,20 @@
 //! A launch: its ranks, who runs them, and whether they are heard.
 
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use super::record::Record;
-use super::{LaunchError, LauncherKey, RankPart, VERSION, before, since};
+use super::troubles::Looks;
+use super::{LaunchError, LauncherKey, Mailbox, RankPart, VERSION, before, since};
 use crate::job::JobId;
 use crate::job::end::Exit;
 use crate::journal::JobFolder;
 
 /// A look counts for the time since the look before, but for no more than this.
 const MOST_OF_A_LOOK: Duration = Duration::from_secs(1);
-/// A shared folder may tell other machines of a new file as late as this, and of the next one too.
+/// The least lease of ranks with a mailbox: a shared folder may show a request this late.
 const MAILBOX_LEASE: Duration = Duration::from_secs(120);
 /// Files that came within this time are still coming.
 const CARRIES: Duration = Duration::from_secs(5);
@@ -103,11 +103,13 @@ pub struct Launch {
     record: Mutex<Record>,
     parts: Mutex<Parts>,
     puts: AtomicU64,
+    /// The sequence of the last results that got their names.
+    pub(super) last_results: AtomicU64,
     /// An earlier daemon has begun it, and its ranks may have joined that.
     is_adopted: bool,
     join_timeout: Duration,
     part: RankPart,
-    storage: Option<PathBuf>,
+    mailbox: Option<Mailbox>,
 }
 
 pub(super) struct Parts {
@@ -120,8 +122,8 @@ pub(super) struct Parts {
     is_lost: bool,
     /// Nobody wants what it has not brought home yet.
     pub(super) is_unwanted: bool,
-    /// Why its mailbox cannot be looked at.
-    pub(super) mailbox: Option<String>,
+    /// Its mailbox, as far as it could be looked at.
+    pub(super) looks: Looks,
 }
 
 pub(super) struct Rank {
@@ -145,7 +147,7 @@ impl Launch {
     pub(super) fn new(job: JobId, folder: JobFolder, record: Record, limits: Limits) -> Self {
         let now = Instant::now();
         let begun = before(now, since(record.began));
-        let lease = if record.storage.is_some() { limits.lease.max(MAILBOX_LEASE) } else { limits.lease };
+        let lease = if record.mailbox.is_some() { limits.lease.max(MAILBOX_LEASE) } else { limits.lease };
         let limits = Limits { lease, ..limits };
         let rank = || Rank {
             outpost: None,
@@ -169,10 +171,11 @@ impl Launch {
             begun,
             join_by: begun + record.join_timeout,
             puts: AtomicU64::new(0),
+            last_results: AtomicU64::new(0),
             is_adopted: false,
             join_timeout: record.join_timeout,
             part: record.part(),
-            storage: record.storage.clone(),
+            mailbox: record.mailbox.clone(),
             record: Mutex::new(record),
             parts: Mutex::new(Parts {
                 ranks,
@@ -180,7 +183,7 @@ impl Launch {
                 engine_ended: None,
                 is_lost: false,
                 is_unwanted: false,
-                mailbox: None,
+                looks: Looks::default(),
             }),
         }
     }
@@ -232,10 +235,9 @@ impl Launch {
         self.limits
     }
 
-    /// Its mailbox: the folder that ranks and daemon share, and the name of the mailbox in it. None
-    /// where ranks have a route to the daemon.
-    pub fn mailbox(&self) -> Option<(&Path, String)> {
-        Some((self.storage.as_deref()?, format!("torchd-{}-{}", self.job, self.attempt)))
+    /// Its mailbox; None where ranks have a route to the daemon.
+    pub fn mailbox(&self) -> Option<&Mailbox> {
+        self.mailbox.as_ref()
     }
 
     /// The folder of a rank.
@@ -337,15 +339,17 @@ impl Launch {
     /// A rank as far as it is known now. One that is not heard for too long, or does not join, is
     /// over from here on.
     pub fn state(&self, rank: u32, now: Instant) -> RankState {
-        let Parts { ranks, launcher_left, engine_ended, is_lost, .. } = &mut *self.parts();
+        let Parts { ranks, launcher_left, engine_ended, is_lost, looks, .. } = &mut *self.parts();
         let nobody_came = ranks.iter().all(|rank| rank.outpost.is_none() && rank.end.is_none());
         let Some(place) = ranks.get_mut(rank as usize) else { return RankState::Over(Exit::Unknown, None) };
         if let Some((exit, trouble)) = &place.end {
             return RankState::Over(*exit, trouble.clone());
         }
         let lease = self.limits.lease;
-        // A daemon that stood still has heard nobody.
-        place.silent += now.saturating_duration_since(place.looked).min(MOST_OF_A_LOOK);
+        // A daemon that stood still has heard nobody, nor has one that does not see the mailbox.
+        if self.mailbox.is_none() || looks.are_good(now) {
+            place.silent += now.saturating_duration_since(place.looked).min(MOST_OF_A_LOOK);
+        }
         place.looked = now;
         let trouble = match place.outpost {
             Some(_) if place.silent > lease => {
@@ -401,7 +405,7 @@ impl Launch {
     }
 
     /// Files of a rank are coming.
-    pub(super) fn note_carried(&self, rank: u32) {
+    pub fn note_carried(&self, rank: u32) {
         if let Some(place) = self.parts().ranks.get_mut(rank as usize) {
             place.carried = Some(Instant::now());
         }

@@ -22,6 +22,19 @@ pub enum NoPlace {
     Behind(Vec<LauncherKey>),
 }
 
+/// The launcher that a job needs.
+#[derive(Debug, Clone)]
+pub struct Demand {
+    /// Its engine.
+    pub engine: Engine,
+    /// The numbers of ranks that it may have, the most wished first.
+    pub sizes: Vec<u32>,
+    /// Each rank takes a GPU.
+    pub on_gpu: bool,
+    /// Ranks need no route to the daemon.
+    pub by_mailbox: bool,
+}
+
 /// The jobs that wait for launchers, as far as a queue was looked through: a large job is never
 /// overtaken for ever by small ones that would use the same launcher.
 #[derive(Debug, Default)]
@@ -46,23 +59,17 @@ impl Line {
 }
 
 impl Launches {
-    /// Finds room for a job of that owner with one of these numbers of ranks, the most wished
-    /// first, each with a GPU where `on_gpu`, at a launcher that no job of `line` waits for.
+    /// Finds room for a job of that owner at a launcher that no job of `line` waits for.
     ///
     /// # Errors
     /// Why there is none now.
-    pub fn find_place(
-        &self,
-        owner: &str,
-        engine: Engine,
-        sizes: &[u32],
-        on_gpu: bool,
-        line: &Line,
-    ) -> Result<Place, NoPlace> {
+    pub fn find_place(&self, owner: &str, demand: &Demand, line: &Line) -> Result<Place, NoPlace> {
+        let Demand { engine, ref sizes, on_gpu, by_mailbox } = *demand;
         let state = self.state();
         let offers = state.launchers.values().map(|attached| &attached.offer);
         let serves = |offer: &&Offer| offer.engine == engine && (offer.is_for_all || *offer.key.owner == *owner);
-        let serving: Vec<_> = offers.filter(serves).collect();
+        let (serving, routeless): (Vec<_>, Vec<_>) =
+            offers.filter(serves).partition(|offer| by_mailbox || !offer.has_no_route);
         let gpus = |offer: &Offer| offer.gpus.filter(|_| on_gpu).unwrap_or(u32::MAX);
         let room = |offer: &Offer| offer.slots.min(gpus(offer));
         let free = |offer: &Offer| {
@@ -101,6 +108,9 @@ impl Launches {
                 (None, Some(most)) => {
                     format!("needs {least} {noun} of {engine}; its launchers have at most {most}")
                 }
+                (None, None) if !routeless.is_empty() => {
+                    format!("the ranks of its launchers of {engine} have no route to torchd; scale.storage needs none")
+                }
                 (None, None) => {
                     format!("no launcher of {engine} is attached for {owner}; {}", how_to_attach(engine))
                 }
@@ -131,14 +141,41 @@ mod tests {
     }
 
     fn offer(name: &str, slots: u32) -> Offer {
-        Offer { key: key(name), is_for_all: false, engine: Engine::Torchrun, slots, gpus: None, session: 0 }
+        Offer {
+            key: key(name),
+            is_for_all: false,
+            engine: Engine::Torchrun,
+            slots,
+            gpus: None,
+            has_no_route: false,
+            session: 0,
+        }
+    }
+
+    fn demand(sizes: &[u32], on_gpu: bool) -> Demand {
+        Demand { engine: Engine::Torchrun, sizes: sizes.to_vec(), on_gpu, by_mailbox: false }
+    }
+
+    #[test]
+    fn a_launcher_whose_ranks_have_no_route_gets_jobs_with_mailboxes_alone() {
+        let launches = Launches::new(limits(), LaunchTokens::default());
+        let find = |by_mailbox| {
+            let demand = Demand { by_mailbox, ..demand(&[1], false) };
+            launches.find_place("alice", &demand, &Line::default()).map(|place| place.launcher.name.to_string())
+        };
+        let _apart = launches.attach(Offer { has_no_route: true, ..offer("apart", 8) }, Vec::new());
+        assert_eq!(find(true), Ok("apart".to_owned()));
+        let Err(NoPlace::Nowhere(words)) = find(false) else { panic!("it is given a launcher") };
+        assert!(words.contains("have no route to torchd; scale.storage needs none"), "{words}");
+        let _near = launches.attach(offer("near", 9), Vec::new());
+        assert_eq!([find(false), find(true)], [Ok("near".to_owned()), Ok("apart".to_owned())]);
     }
 
     #[test]
     fn a_job_on_gpus_gets_a_launcher_that_has_them() {
         let launches = Launches::new(limits(), LaunchTokens::default());
         let find = |sizes: &[u32], on_gpu| {
-            launches.find_place("alice", Engine::Torchrun, sizes, on_gpu, &Line::default()).map(|place| {
+            launches.find_place("alice", &demand(sizes, on_gpu), &Line::default()).map(|place| {
                 let Place { launcher, world_size, .. } = place;
                 (launcher.name.to_string(), world_size)
             })
@@ -184,8 +221,8 @@ mod tests {
         let launches = Launches::new(limits(), LaunchTokens::default());
         let _small = launches.attach(offer("small", 2), Vec::new());
         let mut line = Line::default();
-        let find = |sizes: &[u32], line: &Line| launches.find_place("alice", Engine::Torchrun, sizes, false, line);
-        assert!(matches!(launches.find_place("bob", Engine::Torchrun, &[1], false, &line), Err(NoPlace::Nowhere(_))));
+        let find = |sizes: &[u32], line: &Line| launches.find_place("alice", &demand(sizes, false), line);
+        assert!(matches!(launches.find_place("bob", &demand(&[1], false), &line), Err(NoPlace::Nowhere(_))));
         assert!(matches!(find(&[4], &line), Err(NoPlace::Nowhere(_))), "nobody is held back for what never comes");
         assert_eq!(find(&[4, 2, 1], &line).map(|place| place.world_size), Ok(2));
         let (large, other) = (JobId::new(SystemTime::now(), 1), JobId::new(SystemTime::now(), 2));
@@ -219,15 +256,14 @@ mod tests {
         }
         let mut line = Line::default();
         line.add(&ids[0], &[key("large")]);
-        let words = |size: u32, line: &Line| match launches.find_place("alice", Engine::Torchrun, &[size], false, line)
-        {
+        let words = |size: u32, line: &Line| match launches.find_place("alice", &demand(&[size], false), line) {
             Err(NoPlace::Taken { words, .. }) => words,
             other => panic!("{other:?}"),
         };
         // Seven of the first one are free, and a job ahead waits for it; the last one is too small.
         let ahead = "a launcher are free; jobs ahead wait for the other launchers";
         assert_eq!(words(2, &line), format!("needs 2 slots of torchrun; at most 1 of 2 of {ahead}"));
-        launches.find_place("alice", Engine::Torchrun, &[1], false, &line).unwrap();
+        launches.find_place("alice", &demand(&[1], false), &line).unwrap();
         line.add(&ids[1], &[key("small")]);
         assert_eq!(words(1, &line), format!("needs 1 slot of torchrun; at most 0 of 1 of {ahead}"));
     }

@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::LaunchError;
 use super::launch::Launch;
@@ -30,6 +31,8 @@ pub struct PutPlan {
     pub files: Vec<PutFile>,
     /// The steps of checkpoints that the rank has removed.
     pub removed_steps: Vec<u64>,
+    /// Counts what the outpost has put.
+    pub sequence: u64,
 }
 
 /// A file that is about to come.
@@ -227,6 +230,10 @@ impl Put {
     fn name_results(&self) -> Result<(), LaunchError> {
         let folder = self.launch.folder.artifacts();
         let _fence = self.launch.admit(self.plan.rank, self.plan.outpost)?;
+        // Under the fence. A call that was given up may end behind the one that took its place.
+        if self.launch.last_results.fetch_max(self.plan.sequence, Ordering::Relaxed) > self.plan.sequence {
+            return Ok(remove_tree(&self.aside)?);
+        }
         for file in &self.plan.files {
             fs::rename(self.aside.join(&file.name), folder.join(&file.name))?;
         }

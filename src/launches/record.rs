@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::{LauncherKey, Place, RankPart};
+use super::{LauncherKey, Mailbox, Place, RankPart};
 use crate::beneath::present;
 use crate::job::spec::Engine;
 use crate::journal::{JobFolder, write_whole};
@@ -31,9 +31,9 @@ pub(super) struct Record {
     memory_limit_bytes: Option<u64>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     gpu: bool,
-    /// The folder of its mailbox's folder; None where ranks have a route to the daemon.
+    /// Its mailbox; None where ranks have a route to the daemon.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) storage: Option<PathBuf>,
+    pub(super) mailbox: Option<Mailbox>,
     /// Bytes of earlier attempts in the files of each rank.
     pub(super) before: Vec<Before>,
     /// Event files of earlier attempts end where this one goes on.
@@ -57,7 +57,7 @@ impl Record {
         token_sha256: String,
         join_timeout: Duration,
         part: RankPart,
-        storage: Option<PathBuf>,
+        mailbox: Option<Mailbox>,
     ) -> io::Result<Self> {
         let length = |path: &Path| Ok::<_, io::Error>(present(fs::metadata(path))?.map_or(0, |about| about.len()));
         let before = (0..place.world_size).map(|rank| {
@@ -76,7 +76,7 @@ impl Record {
             cpu_threads: part.cpu_threads,
             memory_limit_bytes: part.memory_limit_bytes,
             gpu: part.gpu,
-            storage,
+            mailbox,
             before: before.collect::<io::Result<_>>()?,
             events_are_cut: false,
         })

@@ -80,12 +80,59 @@ fn files_that_came_before_a_launch_was_ended_get_no_names_behind_it() {
     let place = tempfile::tempdir().unwrap();
     let (launch, folder) = launch(&place, limits());
     let file = PutFile { name: "model".into(), size_bytes: 5, sha256: crate::sha256::Sha256::of(b"whole") };
-    let plan = PutPlan { rank: 0, outpost: 1, step: None, files: vec![file], removed_steps: Vec::new() };
+    let plan = PutPlan { rank: 0, outpost: 1, step: None, files: vec![file], removed_steps: Vec::new(), sequence: 1 };
     let mut put = launch.begin_put(plan).unwrap();
     put.write(b"whole").unwrap();
     launch.close();
     assert!(matches!(put.finish(), Err(LaunchError::Over(0))));
     assert_eq!(fs::read_dir(folder.artifacts()).unwrap().count(), 0);
+}
+
+#[test]
+fn results_of_a_call_that_was_given_up_do_not_come_behind_later_ones() {
+    let place = tempfile::tempdir().unwrap();
+    let (launch, folder) = launch(&place, limits());
+    let begin = |sequence, content: &str| {
+        let (size_bytes, sha256) = (content.len() as u64, crate::sha256::Sha256::of(content.as_bytes()));
+        let files = vec![PutFile { name: "model".into(), size_bytes, sha256 }];
+        let plan = PutPlan { rank: 0, outpost: 1, step: None, files, removed_steps: Vec::new(), sequence };
+        let mut put = launch.begin_put(plan).unwrap();
+        put.write(content.as_bytes()).unwrap();
+        put
+    };
+    let (earlier, later) = (begin(1, "earlier"), begin(2, "later"));
+    later.finish().unwrap();
+    earlier.finish().unwrap();
+    assert_eq!(fs::read_to_string(folder.artifacts().join("model")).unwrap(), "later");
+    assert_eq!(fs::read_dir(folder.artifacts()).unwrap().count(), 1);
+    begin(3, "last").finish().unwrap();
+    assert_eq!(fs::read_to_string(folder.artifacts().join("model")).unwrap(), "last");
+}
+
+#[test]
+fn a_rank_whose_mailbox_cannot_be_looked_at_is_not_given_up() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = JobFolder::new(place.path().into());
+    let job = JobId::new(SystemTime::now(), 1);
+    let mut record = record(&folder);
+    record.mailbox = Some(Mailbox::new(place.path().into(), &job, 1).unwrap());
+    let launch = Launch::new(job, folder, record, limits());
+    launch.hear(0, 1).unwrap();
+    let now = Instant::now();
+    // Each round is a second in which nothing was heard, and the lease is two minutes.
+    let after_silence = || {
+        for _ in 0..130 {
+            launch.state(0, now);
+            launch.state(0, now + Duration::from_secs(1));
+        }
+        launch.state(0, now)
+    };
+    assert_eq!(after_silence(), RankState::Runs, "nobody has looked yet");
+    launch.note_look(Some("no answer".into()));
+    assert_eq!((after_silence(), launch.mailbox_trouble().as_deref()), (RankState::Runs, Some("no answer")));
+    launch.note_look(None);
+    assert_eq!(launch.mailbox_trouble(), None);
+    assert!(matches!(after_silence(), RankState::Over(Exit::Unknown, Some(Trouble::Lost(_)))));
 }
 
 #[test]
@@ -146,6 +193,7 @@ fn an_order_that_a_launcher_has_not_read_comes_again_to_the_same_launcher_alone(
         engine: Engine::Torchrun,
         slots: 9,
         gpus: None,
+        has_no_route: false,
         session,
     };
     let state = |launch: &Launch| launch.state(0, Instant::now());

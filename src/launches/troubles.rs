@@ -1,6 +1,11 @@
 //! Why a launch does not get on, and whether anybody minds.
 
+use std::time::{Duration, Instant};
+
 use super::launch::Launch;
+
+/// A look counts for so long. There are several in a second.
+const FRESH: Duration = Duration::from_secs(5);
 
 impl Launch {
     /// The job's folder has taken what came of a rank, or not: then `error` tells why.
@@ -34,13 +39,31 @@ impl Launch {
         self.parts().is_unwanted
     }
 
-    /// Its mailbox can be looked at, or not: then `trouble` tells why.
-    pub fn note_mailbox(&self, trouble: Option<String>) {
-        self.parts().mailbox = trouble;
+    /// Its mailbox has been looked at; `trouble` tells why that did not succeed, or takes long.
+    pub fn note_look(&self, trouble: Option<String>) {
+        let looks = &mut self.parts().looks;
+        if trouble.is_none() {
+            looks.last_good = Some(Instant::now());
+        }
+        looks.trouble = trouble;
     }
 
     /// Why its mailbox cannot be looked at; None where it can.
     pub fn mailbox_trouble(&self) -> Option<String> {
-        self.parts().mailbox.clone()
+        self.parts().looks.trouble.clone()
+    }
+}
+
+/// Looks at a mailbox.
+#[derive(Default)]
+pub(super) struct Looks {
+    last_good: Option<Instant>,
+    trouble: Option<String>,
+}
+
+impl Looks {
+    /// Whether ranks are heard by it.
+    pub(super) fn are_good(&self, now: Instant) -> bool {
+        self.last_good.is_some_and(|last| now.saturating_duration_since(last) < FRESH)
     }
 }

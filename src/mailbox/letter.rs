@@ -1,4 +1,5 @@
-//! Letters: files of a mailbox. A letter is a head, data, and an end, each a frame with a seal.
+//! Letters: files of a mailbox. A letter is frames, each with a seal: a head, data, and an end; and
+//! behind them its length, by which it is known to be whole.
 
 use std::fmt;
 use std::fs::File;
@@ -8,16 +9,21 @@ use std::os::unix::fs::FileExt;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::Opened;
 use crate::access::{SEAL_BYTES, SealKey};
-use crate::beneath::{Folder, present};
+use crate::beneath::present;
 use crate::umask::open_to_group;
 
 /// Bytes of a frame's kind and length.
 const HEADER: usize = 5;
-/// Longer frames are none of ours.
-const MOST_BYTES: usize = 8 << 20;
-/// A longer head is none of ours.
+/// Data are written in frames of so many bytes.
+const FRAME: usize = 256 << 10;
+/// A longer head or end is none of ours.
 const MOST_HEAD: usize = 64 << 10;
+/// The last bytes of a letter, behind its length.
+const MARK: &[u8; 8] = b"torchd 1";
+/// Bytes of a letter's length and mark.
+const FOOTER: usize = 16;
 
 const HEAD: u8 = 1;
 const DATA: u8 = 2;
@@ -53,8 +59,8 @@ impl Name {
             _ => return None,
         };
         let mut parts = stem.splitn(3, '-');
-        let mut number = || parts.next();
-        let (rank, outpost, number) = (number()?, number()?, number()?);
+        let mut part = || parts.next();
+        let (rank, outpost, number) = (part()?, part()?, part()?);
         let outpost = u64::from_str_radix(outpost, 16).ok()?;
         let name = Self { kind, rank: rank.parse().ok()?, outpost, number: number.parse().ok()? };
         // One name each.
@@ -95,33 +101,54 @@ pub(super) enum Frame {
 pub(super) struct Writer {
     file: File,
     seals: Seals,
+    written: u64,
+    /// Data that are not written yet.
+    waiting: Vec<u8>,
 }
 
 impl Writer {
-    /// Begins a letter. The group may read and write in a folder that hands its group on.
-    pub(super) fn create(folder: &Folder, name: Name, key: &SealKey, head: &Head) -> io::Result<Self> {
-        let file = folder.overwrite(name.to_string(), 0o600)?;
-        if folder.hands_group_on()? {
+    /// Begins a letter. One of that name is removed: it is that of a daemon that died over it, or
+    /// another's. The group may read where the mailbox is for the group.
+    pub(super) fn create(to: &Opened, name: Name, key: &SealKey, head: &Head) -> io::Result<Self> {
+        let text = name.to_string();
+        let file = match to.folder.write_new(&text, 0o600) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                to.folder.remove_file(&text)?;
+                to.folder.write_new(&text, 0o600)?
+            }
+            made => made?,
+        };
+        if to.is_for_group {
             open_to_group(&file);
         }
-        let mut this = Self { file, seals: Seals::new(name, key) };
+        let mut this = Self { file, seals: Seals::new(name, key), written: 0, waiting: Vec::new() };
         this.frame(HEAD, &serde_json::to_vec(head)?)?;
         Ok(this)
     }
 
-    /// Adds data.
-    pub(super) fn data(&mut self, data: &[u8]) -> io::Result<()> {
-        data.chunks(MOST_BYTES).try_for_each(|chunk| self.frame(DATA, chunk))
+    /// Adds data, in memory; whether [`Self::write`] is due.
+    pub(super) fn add(&mut self, data: &[u8]) -> bool {
+        self.waiting.extend(data);
+        self.waiting.len() >= FRAME
     }
 
-    /// Ends the letter. The disk has it then, where the file system can tell.
+    /// Writes the data that were added.
+    pub(super) fn write(&mut self) -> io::Result<()> {
+        let waiting = std::mem::take(&mut self.waiting);
+        waiting.chunks(FRAME).try_for_each(|chunk| self.frame(DATA, chunk))
+    }
+
+    /// Ends the letter, and tells its bytes. The disk has it then, where the file system can tell.
     pub(super) fn end(mut self, trailers: &Headers) -> io::Result<u64> {
+        self.write()?;
         self.frame(END, &serde_json::to_vec(trailers)?)?;
+        let length = self.written + FOOTER as u64;
+        self.file.write_all(&[length.to_le_bytes(), *MARK].concat())?;
         match self.file.sync_all() {
             Err(error) if !matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput) => {
                 Err(error)
             }
-            _ => Ok(self.file.metadata()?.len()),
+            _ => Ok(length),
         }
     }
 
@@ -132,6 +159,7 @@ impl Writer {
         bytes.extend(length.to_le_bytes());
         bytes.extend(data);
         bytes.extend(self.seals.next(kind, data));
+        self.written += bytes.len() as u64;
         self.file.write_all(&bytes)
     }
 }
@@ -140,6 +168,8 @@ impl Writer {
 pub(super) struct Reader {
     file: File,
     at: u64,
+    /// Where its frames end.
+    end: u64,
     seals: Seals,
 }
 
@@ -148,14 +178,12 @@ impl Reader {
     ///
     /// # Errors
     /// `InvalidData` where its seal is wrong, or the errors of the file system.
-    pub(super) fn open(folder: &Folder, name: Name, key: &SealKey) -> io::Result<Option<(Self, Head)>> {
-        let Some(file) = present(folder.file(name.to_string()))? else { return Ok(None) };
-        if !is_whole(&file)? {
-            return Ok(None);
-        }
-        let mut this = Self { file, at: 0, seals: Seals::new(name, key) };
+    pub(super) fn open(from: &Opened, name: Name, key: &SealKey) -> io::Result<Option<(Self, Head)>> {
+        let Some(file) = present(from.folder.file(name.to_string()))? else { return Ok(None) };
+        let Some(end) = end_of(&file)? else { return Ok(None) };
+        let mut this = Self { file, at: 0, end, seals: Seals::new(name, key) };
         match this.frame()? {
-            (HEAD, head) if head.len() <= MOST_HEAD => Ok(Some((this, serde_json::from_slice(&head)?))),
+            (HEAD, head) => Ok(Some((this, serde_json::from_slice(&head)?))),
             _ => Err(damaged("it has no head")),
         }
     }
@@ -164,16 +192,24 @@ impl Reader {
     pub(super) fn next(&mut self) -> io::Result<Frame> {
         match self.frame()? {
             (DATA, data) => Ok(Frame::Data(data.into())),
-            (END, trailers) => Ok(Frame::End(serde_json::from_slice(&trailers)?)),
-            _ => Err(damaged("it has two heads")),
+            (END, trailers) if self.at == self.end => Ok(Frame::End(serde_json::from_slice(&trailers)?)),
+            _ => Err(damaged("its frames are not in order")),
         }
     }
 
     fn frame(&mut self) -> io::Result<(u8, Vec<u8>)> {
-        let (kind, length) = header(&self.file, self.at)?.ok_or_else(|| damaged("it ends amid a frame"))?;
+        let mut header = [0; HEADER];
+        self.file.read_exact_at(&mut header, self.at)?;
+        let [kind, length @ ..] = header;
+        let length = u32::from_le_bytes(length) as usize;
+        let most = if kind == DATA { FRAME } else { MOST_HEAD };
+        let after = self.at + (HEADER + length + SEAL_BYTES) as u64;
+        if length > most || after > self.end {
+            return Err(damaged("it has a frame that is too long"));
+        }
         let mut data = vec![0; length + SEAL_BYTES];
         self.file.read_exact_at(&mut data, self.at + HEADER as u64)?;
-        self.at += (HEADER + data.len()) as u64;
+        self.at = after;
         let seal = data.split_off(length);
         if !self.seals.is_next(kind, &data, &seal) {
             return Err(damaged("its seal is not that of this launch"));
@@ -207,28 +243,16 @@ impl Seals {
     }
 }
 
-/// Whether a file is frames up to an end. Their seals are not asked.
-fn is_whole(file: &File) -> io::Result<bool> {
-    let (length, mut at) = (file.metadata()?.len(), 0);
-    while let Some((kind, data)) = header(file, at)? {
-        at += (HEADER + data + SEAL_BYTES) as u64;
-        if kind == END {
-            return Ok(at == length);
-        }
-    }
-    Ok(false)
-}
-
-/// The kind and the bytes of the frame that begins there; None where there is none.
-fn header(file: &File, at: u64) -> io::Result<Option<(u8, usize)>> {
-    let mut bytes = [0; HEADER];
-    match file.read_exact_at(&mut bytes, at) {
+/// Where the frames of a file end, by its last bytes; None where these have not come.
+fn end_of(file: &File) -> io::Result<Option<u64>> {
+    let length = file.metadata()?.len();
+    let Some(end) = length.checked_sub(FOOTER as u64) else { return Ok(None) };
+    let mut footer = [0; FOOTER];
+    match file.read_exact_at(&mut footer, end) {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         read => read?,
     }
-    let [kind, length @ ..] = bytes;
-    let length = u32::from_le_bytes(length) as usize;
-    Ok((matches!(kind, HEAD | DATA | END) && length <= MOST_BYTES).then_some((kind, length)))
+    Ok((footer == *[length.to_le_bytes(), *MARK].concat()).then_some(end))
 }
 
 fn damaged(what: &str) -> io::Error {

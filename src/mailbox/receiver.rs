@@ -1,28 +1,35 @@
 //! The daemon's side of a mailbox: hands requests to the services, and writes their answers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{Extensions, Request, Response, Version};
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, Id, JoinSet};
 use tonic::body::Body;
 use tower::{Service, ServiceExt};
 
 use super::letter::{Head, Headers, Kind, Name, Reader, Writer};
-use super::{FRAMES_AHEAD, LOOK_EVERY, blocking, body_of, next_frame, of_map, to_map};
+use super::{LOOK_EVERY, Opened, Threads, body_of, next_frame, of_map, to_map};
 use crate::access::SealKey;
 use crate::beneath::Folder;
 
 /// Entries of the folder that are looked at. Ranks have a few calls each.
-const MOST_ENTRIES: usize = 4096;
-/// Requests that are answered at once.
-const MOST_IN_HAND: usize = 256;
-/// A letter that could not be read is not read again for so long.
-const AGAIN: Duration = Duration::from_secs(10);
+const MOST_ENTRIES: usize = 65_536;
+/// A file system that takes longer for a look is told about.
+const SLOW: Duration = Duration::from_secs(10);
+/// A letter that was not whole is not looked at again for so long.
+const SOON: Duration = Duration::from_secs(1);
+/// One that could not be read twice is not read again for so long.
+const LATER: Duration = Duration::from_secs(10);
+/// An answer is there for so long; nobody waits for it any more then.
+const KEPT: Duration = Duration::from_secs(600);
+/// Numbers of an outpost that are remembered one by one.
+const WINDOW: u64 = 1024;
+/// Letters that were told about.
+const MOST_TOLD: usize = 1000;
 /// Once the launch is over, ranks have this long to read their last answers.
 const LAST_ANSWERS: Duration = Duration::from_secs(60);
 /// ... and those that have read theirs remove them, and ask for nothing more after so long.
@@ -34,15 +41,10 @@ pub trait Place: Send + Sync + 'static {
     ///
     /// # Errors
     /// Those of the file system, with the path.
-    fn open(&self) -> io::Result<Folder>;
-    /// Removes its folder, which is empty. Blocks.
-    ///
-    /// # Errors
-    /// Those of the file system, with the path.
-    fn remove(&self) -> io::Result<()>;
+    fn open(&self) -> io::Result<Opened>;
     /// Whether its launch is over.
     fn is_over(&self) -> bool;
-    /// Notes why the mailbox cannot be looked at now; None where it can.
+    /// It was looked at; with `trouble` where that did not succeed or takes long.
     fn note(&self, trouble: Option<String>);
 }
 
@@ -50,12 +52,16 @@ pub trait Place: Send + Sync + 'static {
 pub struct Receiver<S, P> {
     /// The services.
     pub service: S,
+    /// Paths of requests begin so; others are not taken.
+    pub paths: &'static str,
     /// The key of the seals.
     pub key: SealKey,
     /// The place.
     pub place: Arc<P>,
     /// What the services know of the requests' way.
     pub extensions: Extensions,
+    /// Requests that are answered at once.
+    pub most_in_hand: usize,
 }
 
 impl<S, P> Receiver<S, P>
@@ -64,174 +70,268 @@ where
     S::Future: Send,
     P: Place,
 {
-    /// Answers until the launch is over, and removes the mailbox then.
+    /// Answers until the launch is over. The mailbox stays for [`clear`].
     pub async fn serve(self) {
-        let (mut answered, mut put_off) = (Answered::default(), BTreeMap::new());
-        let mut in_hand = BTreeSet::new();
-        let mut tasks = JoinSet::new();
+        let threads = Threads::new();
+        let mut hands = Hands::default();
         let mut over: Option<Instant> = None;
         let mut last_seen = Instant::now();
         loop {
-            while let Some(done) = tasks.try_join_next() {
-                let Ok((name, outcome)) = done else { continue };
-                in_hand.remove(&name);
-                match outcome {
-                    Outcome::Answered => answered.note(name),
-                    Outcome::NotThere => {}
-                    Outcome::Failed(error) => {
-                        tracing::warn!(%name, %error, "a letter in a mailbox is not taken");
-                        put_off.insert(name, Instant::now() + AGAIN);
-                    }
+            hands.settle();
+            let place = self.place.clone();
+            let looking = threads.run(move || look(place.open()?));
+            tokio::pin!(looking);
+            let found = loop {
+                match tokio::time::timeout(SLOW, &mut looking).await {
+                    Ok(found) => break found,
+                    Err(_) => self.place.note(Some(format!("its file system has not answered for {SLOW:?}"))),
                 }
-            }
-            let (place, before) = (self.place.clone(), answered.clone());
-            let found = blocking(move || look(place.open()?, &before)).await;
+            };
             self.place.note(found.as_ref().err().map(ToString::to_string));
-            if let Ok((folder, names)) = found {
-                put_off.retain(|name, until| names.contains(name) && *until > Instant::now());
-                // Letters of others keep no mailbox.
-                if names.iter().any(|name| !put_off.contains_key(name)) {
+            if let Ok((opened, names)) = found {
+                let opened = Arc::new(opened);
+                if hands.are_of_ranks(&names) {
                     last_seen = Instant::now();
                 }
-                let requests = names.into_iter().filter(|name| name.kind == Kind::Request);
-                for name in requests.filter(|name| !answered.has(*name) && !put_off.contains_key(name)) {
-                    if in_hand.len() < MOST_IN_HAND && in_hand.insert(name) {
-                        tasks.spawn(self.answer(folder.clone(), name));
+                hands.let_go(&names);
+                let old = hands.old(&names);
+                if !old.is_empty() {
+                    let from = opened.clone();
+                    let remove = move || old.iter().try_for_each(|name| from.folder.remove_file(name.to_string()));
+                    // Else at the next look.
+                    let _ = threads.run(remove).await;
+                }
+                for name in names {
+                    if hands.in_hand.len() < self.most_in_hand && hands.may_take(name) {
+                        hands.take(name, |tasks| tasks.spawn(self.answer(threads.clone(), opened.clone(), name)));
                     }
                 }
             }
             if self.place.is_over() {
                 let since = over.get_or_insert_with(Instant::now).elapsed();
-                let is_quiet = tasks.is_empty() && last_seen.elapsed() > QUIET && since > QUIET;
+                let is_quiet = hands.in_hand.is_empty() && last_seen.elapsed() > QUIET && since > QUIET;
                 if is_quiet || since > LAST_ANSWERS {
-                    break;
+                    return;
                 }
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        let place = self.place.clone();
-        if let Err(error) = blocking(move || clear(&place.open()?).and_then(|()| place.remove())).await {
-            tracing::warn!(%error, "a mailbox is left");
-        }
     }
 
-    fn answer(&self, folder: Arc<Folder>, name: Name) -> impl Future<Output = (Name, Outcome)> + use<S, P> {
-        let (service, key, extensions) = (self.service.clone(), self.key.clone(), self.extensions.clone());
+    fn answer(
+        &self,
+        threads: Threads,
+        opened: Arc<Opened>,
+        name: Name,
+    ) -> impl Future<Output = io::Result<bool>> + use<S, P> {
+        let (service, key, paths) = (self.service.clone(), self.key.clone(), self.paths);
+        let extensions = self.extensions.clone();
         async move {
-            let outcome = match answer(service, key, extensions, folder, name).await {
-                Ok(true) => Outcome::Answered,
-                Ok(false) => Outcome::NotThere,
-                Err(error) => Outcome::Failed(error),
-            };
-            (name, outcome)
+            let (from, of) = (opened.clone(), key.clone());
+            let read = threads.run(move || Reader::open(&from, name, &of)).await?;
+            let Some((letter, head)) = read else { return Ok(false) };
+            let not_taken = |what| io::Error::new(io::ErrorKind::InvalidData, what);
+            if !head.line.starts_with(paths) {
+                return Err(not_taken("it asks for a method that is not for ranks"));
+            }
+            let mut request = Request::new(body_of(letter, threads.clone(), ()));
+            *request.uri_mut() = head.line.parse().map_err(|_| not_taken("its path is none"))?;
+            *request.method_mut() = http::Method::POST;
+            *request.version_mut() = Version::HTTP_2;
+            *request.headers_mut() = to_map(&head.headers);
+            *request.extensions_mut() = extensions;
+            let Ok(response) = service.oneshot(request).await;
+            let (parts, mut body) = response.into_parts();
+            let head = Head { line: parts.status.as_u16().to_string(), headers: of_map(&parts.headers) };
+            let to = opened.clone();
+            let mut letter = threads.run(move || Writer::create(&to, name.answer(), &key, &head)).await?;
+            let mut trailers = Headers::new();
+            while let Some(frame) = next_frame(&mut body).await {
+                let frame = frame.map_err(|status| io::Error::other(status.message().to_owned()))?;
+                match frame.into_data() {
+                    Ok(data) => {
+                        if letter.add(&data) {
+                            letter = threads.run(move || letter.write().map(|()| letter)).await?;
+                        }
+                    }
+                    Err(frame) => {
+                        trailers.extend(frame.into_trailers().ok().map(|map| of_map(&map)).unwrap_or_default());
+                    }
+                }
+            }
+            threads.run(move || letter.end(&trailers)).await?;
+            // One that stays is known as answered.
+            let _ = threads.run(move || opened.folder.remove_file(name.to_string())).await;
+            Ok(true)
         }
     }
 }
 
-enum Outcome {
-    Answered,
-    /// Its end has not come yet, or its sender does not wait any more.
-    NotThere,
-    Failed(io::Error),
+/// The requests that are being answered, and what is remembered of others.
+#[derive(Default)]
+struct Hands {
+    tasks: JoinSet<io::Result<bool>>,
+    by_task: HashMap<Id, Name>,
+    in_hand: BTreeMap<Name, InHand>,
+    answered: Answered,
+    put_off: BTreeMap<Name, PutOff>,
+    /// When answers, and requests that were answered, were first seen.
+    seen: BTreeMap<Name, Instant>,
+    told: BTreeSet<Name>,
+}
+
+struct InHand {
+    task: AbortHandle,
+    /// Looks that have not found the request.
+    missed: u32,
+}
+
+struct PutOff {
+    until: Instant,
+    failures: u32,
+}
+
+impl Hands {
+    /// Takes note of the requests that have been answered.
+    fn settle(&mut self) {
+        while let Some(done) = self.tasks.try_join_next_with_id() {
+            let (id, outcome) = match done {
+                Ok((id, outcome)) => (id, Some(outcome)),
+                // Nobody waited any more, or it panicked.
+                Err(error) => (error.id(), None),
+            };
+            let Some(name) = self.by_task.remove(&id) else { continue };
+            self.in_hand.remove(&name);
+            match outcome {
+                Some(Ok(true)) | None => self.answered.note(name),
+                Some(Ok(false)) => self.put_off(name, None),
+                Some(Err(error)) => self.put_off(name, Some(error)),
+            }
+        }
+    }
+
+    /// A file system may show a file before all of it, or its mode, is there: the second failure is
+    /// told, once.
+    fn put_off(&mut self, name: Name, error: Option<io::Error>) {
+        let failures = self.put_off.get(&name).map_or(0, |before| before.failures) + u32::from(error.is_some());
+        let time = if failures < 2 { SOON } else { LATER };
+        if let Some(error) = error.filter(|_| failures >= 2)
+            && self.told.len() < MOST_TOLD
+            && self.told.insert(name)
+        {
+            tracing::warn!(%name, %error, "a letter in a mailbox is not taken");
+        }
+        self.put_off.insert(name, PutOff { until: Instant::now() + time, failures });
+    }
+
+    /// Whether one of these letters may be of a rank.
+    fn are_of_ranks(&self, names: &BTreeSet<Name>) -> bool {
+        names.iter().any(|name| !self.put_off.contains_key(name) && !self.answered.has(*name))
+    }
+
+    /// Ends what nobody waits for, and forgets what is gone.
+    fn let_go(&mut self, names: &BTreeSet<Name>) {
+        for (_, in_hand) in self.in_hand.iter_mut().filter(|(name, _)| !names.contains(name)) {
+            in_hand.missed += 1;
+            if in_hand.missed == 2 {
+                in_hand.task.abort();
+            }
+        }
+        self.put_off.retain(|name, _| names.contains(name));
+        self.seen.retain(|name, _| names.contains(name));
+        self.told.retain(|name| names.contains(name));
+    }
+
+    /// Letters that nobody needs any more.
+    fn old(&mut self, names: &BTreeSet<Name>) -> Vec<Name> {
+        let is_old = |name: &&Name| match name.kind {
+            Kind::Request => self.answered.has(**name) && !self.in_hand.contains_key(name),
+            Kind::Answer => self.seen.entry(**name).or_insert_with(Instant::now).elapsed() > KEPT,
+        };
+        names.iter().filter(is_old).copied().collect()
+    }
+
+    fn may_take(&self, name: Name) -> bool {
+        let is_due = self.put_off.get(&name).is_none_or(|put_off| put_off.until <= Instant::now());
+        name.kind == Kind::Request && is_due && !self.answered.has(name) && !self.in_hand.contains_key(&name)
+    }
+
+    fn take(&mut self, name: Name, spawn: impl FnOnce(&mut JoinSet<io::Result<bool>>) -> AbortHandle) {
+        let task = spawn(&mut self.tasks);
+        self.by_task.insert(task.id(), name);
+        self.in_hand.insert(name, InHand { task, missed: 0 });
+    }
 }
 
 /// Requests that were answered: what comes once more under such a name is nobody's.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 struct Answered(BTreeMap<(u32, u64), Numbers>);
 
-/// All numbers up to one, and some above.
-#[derive(Debug, Clone, Default)]
+/// The last numbers of an outpost one by one; all before them count as answered.
+#[derive(Debug, Default)]
 struct Numbers {
-    up_to: u64,
-    above: BTreeSet<u64>,
+    highest: u64,
+    last: BTreeSet<u64>,
+}
+
+impl Numbers {
+    fn lowest(&self) -> u64 {
+        self.highest.saturating_sub(WINDOW)
+    }
 }
 
 impl Answered {
     fn note(&mut self, name: Name) {
         let numbers = self.0.entry((name.rank, name.outpost)).or_default();
-        numbers.above.insert(name.number);
-        while numbers.above.remove(&(numbers.up_to + 1)) {
-            numbers.up_to += 1;
-        }
+        numbers.highest = numbers.highest.max(name.number);
+        numbers.last.insert(name.number);
+        numbers.last = numbers.last.split_off(&numbers.lowest());
     }
 
     fn has(&self, name: Name) -> bool {
         let numbers = self.0.get(&(name.rank, name.outpost));
-        numbers.is_some_and(|numbers| name.number <= numbers.up_to || numbers.above.contains(&name.number))
+        numbers.is_some_and(|numbers| name.number < numbers.lowest() || numbers.last.contains(&name.number))
     }
 }
 
-/// The letters that are there. Requests that were answered are removed.
-fn look(folder: Folder, answered: &Answered) -> io::Result<(Arc<Folder>, BTreeSet<Name>)> {
-    let (entries, _) = folder.some_entries(MOST_ENTRIES)?;
-    let mut names: BTreeSet<_> = entries.iter().filter_map(|entry| Name::read(&entry.name)).collect();
-    names.retain(|name| {
-        let is_done = name.kind == Kind::Request && answered.has(*name);
-        !is_done || folder.remove_file(name.to_string()).is_err()
-    });
-    Ok((Arc::new(folder), names))
+/// The letters that are there.
+fn look(opened: Opened) -> io::Result<(Opened, BTreeSet<Name>)> {
+    let (entries, _) = opened.folder.some_entries(MOST_ENTRIES)?;
+    let names = entries.iter().filter(|entry| entry.is_file).filter_map(|entry| Name::read(&entry.name)).collect();
+    Ok((opened, names))
 }
 
-/// Removes the letters of a folder.
-fn clear(folder: &Folder) -> io::Result<()> {
-    let mut letters = folder.entries()?.into_iter().filter(|entry| Name::read(&entry.name).is_some());
-    letters.try_for_each(|entry| folder.remove_file(entry.name))
-}
-
-/// Answers a request; false where there is none that is whole.
-async fn answer<S>(
-    service: S,
-    key: SealKey,
-    extensions: Extensions,
-    folder: Arc<Folder>,
-    name: Name,
-) -> io::Result<bool>
-where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
-{
-    let (from, of) = (folder.clone(), key.clone());
-    let Some((letter, head)) = blocking(move || Reader::open(&from, name, &of)).await? else { return Ok(false) };
-    let mut request = Request::new(body_of(letter, || ()));
-    let path = head.line.parse();
-    *request.uri_mut() = path.map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "its path is none"))?;
-    *request.method_mut() = http::Method::POST;
-    *request.version_mut() = Version::HTTP_2;
-    *request.headers_mut() = to_map(&head.headers);
-    *request.extensions_mut() = extensions;
-    let Ok(response) = service.oneshot(request).await;
-    let (parts, mut body) = response.into_parts();
-    let head = Head { line: parts.status.as_u16().to_string(), headers: of_map(&parts.headers) };
-    let (sender, mut data) = mpsc::channel(FRAMES_AHEAD);
-    let writing = tokio::task::spawn_blocking(move || {
-        let mut letter = Writer::create(&folder, name.answer(), &key, &head)?;
-        while let Some(part) = data.blocking_recv() {
-            match part {
-                Part::Data(data) => letter.data(&data)?,
-                Part::End(trailers) => {
-                    letter.end(&trailers)?;
-                    return folder.remove_file(name.to_string()).map(|()| true);
-                }
-            }
-        }
-        Err(io::Error::other("its answer did not come to its end"))
-    });
-    let mut trailers = Headers::new();
-    while let Some(frame) = next_frame(&mut body).await {
-        let frame = frame.map_err(|status| io::Error::other(status.message().to_owned()))?;
-        match frame.into_data() {
-            Ok(data) => {
-                if sender.send(Part::Data(data)).await.is_err() {
-                    break;
-                }
-            }
-            Err(frame) => trailers.extend(frame.into_trailers().ok().map(|map| of_map(&map)).unwrap_or_default()),
-        }
+/// Removes a mailbox from its storage, as far as its files are letters. One that is not there is no
+/// error. Blocks.
+///
+/// # Errors
+/// Something is left.
+pub fn clear(storage: &Folder, name: &str) -> io::Result<()> {
+    let Some(folder) = crate::beneath::present(storage.folder(name))? else { return Ok(()) };
+    for entry in folder.entries()?.into_iter().filter(|entry| entry.is_file && Name::read(&entry.name).is_some()) {
+        // Others may be removed, and the folder then tells.
+        let _ = folder.remove_file(entry.name);
     }
-    let _ = sender.send(Part::End(trailers)).await;
-    writing.await.map_err(io::Error::other)?
+    storage.remove_empty_folder(name)
 }
 
-enum Part {
-    Data(bytes::Bytes),
-    End(Headers),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_far_below_the_highest_count_as_answered() {
+        let mut answered = Answered::default();
+        let name = |number| Name { kind: Kind::Request, rank: 0, outpost: 7, number };
+        // As after a daemon that has answered all before.
+        for number in [5000, 5002, 5000 + WINDOW] {
+            answered.note(name(number));
+        }
+        let has =
+            [1, 4999, 5000, 5001, 5002, 5003, 5000 + WINDOW, 5001 + WINDOW].map(|number| answered.has(name(number)));
+        assert_eq!(has, [true, true, true, false, true, false, true, false]);
+        assert!(!answered.has(Name { rank: 1, ..name(1) }) && !answered.has(Name { outpost: 8, ..name(1) }));
+        answered.note(name(1_000_000));
+        assert_eq!(answered.0[&(0, 7)].last.len(), 1);
+    }
 }

@@ -6,18 +6,17 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
-use tokio::sync::mpsc;
 use tonic::Status;
 use tonic::body::Body;
 use tower::Service;
 
 use super::letter::{Head, Headers, Kind, Name, Reader, Writer};
-use super::{LOOK_EVERY, blocking, body_of, next_frame, of_map, to_map, unavailable};
+use super::{LOOK_EVERY, Opened, Threads, body_of, next_frame, of_map, to_map};
 use crate::access::SealKey;
 use crate::beneath::{Folder, folder_of};
 
@@ -40,6 +39,7 @@ struct Shared {
     rank: u32,
     outpost: u64,
     last: AtomicU64,
+    threads: Threads,
     missing: Mutex<Missing>,
 }
 
@@ -55,8 +55,8 @@ impl Mailbox {
     /// The mailbox in the folder `place` for the calls of an outpost. Nobody has looked yet whether
     /// it is there.
     pub fn new(place: PathBuf, key: SealKey, rank: u32, outpost: u64) -> Self {
-        let (last, missing) = (AtomicU64::new(0), Mutex::default());
-        Self { shared: Arc::new(Shared { place, key, rank, outpost, last, missing }) }
+        let (last, threads, missing) = (AtomicU64::new(0), Threads::new(), Mutex::default());
+        Self { shared: Arc::new(Shared { place, key, rank, outpost, last, threads, missing }) }
     }
 }
 
@@ -74,7 +74,8 @@ impl Service<Request<Body>> for Mailbox {
     }
 }
 
-/// A request on its way; what is left of it is removed with this.
+/// A request on its way; what is left of it and of its answer is removed with this. What a thread
+/// writes behind that, the daemon removes.
 struct Sent {
     shared: Arc<Shared>,
     name: Name,
@@ -83,17 +84,17 @@ struct Sent {
 impl Drop for Sent {
     fn drop(&mut self) {
         let (shared, name) = (self.shared.clone(), self.name);
-        let remove = move || {
-            if let Ok(folder) = Folder::open(&shared.place) {
-                // What cannot be removed goes with the mailbox.
-                let _ = folder.remove_file(name.to_string());
-                let _ = folder.remove_file(name.answer().to_string());
-            }
-        };
         // At its end the process has no threads for that.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn_blocking(remove);
-        }
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        runtime.spawn(async move {
+            let (this, threads) = (shared.clone(), shared.threads.clone());
+            let remove = move || {
+                let opened = this.open()?;
+                opened.folder.remove_file(name.to_string())?;
+                opened.folder.remove_file(name.answer().to_string())
+            };
+            let _ = threads.run(remove).await;
+        });
     }
 }
 
@@ -104,25 +105,28 @@ impl Shared {
         let sent = Sent { shared: self.clone(), name };
         let size = self.clone().send(name, request).await?;
         let limit = ANSWER + Duration::from_secs(size / SLOWEST);
-        let begun = Instant::now();
+        let (begun, mut trouble) = (Instant::now(), None);
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             let this = self.clone();
-            let found = blocking(move || Reader::open(&this.open()?, name.answer(), &this.key)).await;
+            let found = self.threads.run(move || Reader::open(&this.open()?, name.answer(), &this.key)).await;
             match found {
                 Ok(Some((letter, head))) => {
-                    let mut response = Response::new(body_of(letter, move || drop(sent)));
-                    *response.status_mut() = head.line.parse().map_err(|_| damaged(&head.line))?;
+                    let status = head.line.parse();
+                    let mut response = Response::new(body_of(letter, self.threads.clone(), sent));
+                    *response.status_mut() =
+                        status.map_err(|_| Status::internal(format!("an answer has the status {:?}", head.line)))?;
                     *response.headers_mut() = to_map(&head.headers);
                     return Ok(response);
                 }
                 Ok(None) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(self.missing(&error)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(self.missing(&error).await),
                 // A file system may tell of a file before all of it is there.
-                Err(error) => tracing::debug!(%name, %error, "an answer cannot be read"),
+                Err(error) => trouble = Some(error),
             }
             if begun.elapsed() > limit {
-                return Err(Status::unavailable(format!("no answer has come to {}", self.place.display())));
+                let why = trouble.map(|error| format!(": {error}")).unwrap_or_default();
+                return Err(Status::unavailable(format!("no answer has come to {}{why}", self.place.display())));
             }
         }
     }
@@ -131,54 +135,64 @@ impl Shared {
     async fn send(self: Arc<Self>, name: Name, request: Request<Body>) -> Result<u64, Status> {
         let (parts, mut body) = request.into_parts();
         let head = Head { line: parts.uri.path().to_owned(), headers: of_map(&parts.headers) };
-        let (sender, mut frames) = mpsc::channel::<bytes::Bytes>(super::FRAMES_AHEAD);
         let this = self.clone();
-        let writing = tokio::task::spawn_blocking(move || {
-            let mut letter = Writer::create(&this.open()?, name, &this.key, &head)?;
-            while let Some(data) = frames.blocking_recv() {
-                // Without its end nobody takes it for a request.
-                if data.is_empty() {
-                    return letter.end(&Headers::new());
-                }
-                letter.data(&data)?;
-            }
-            Err(io::Error::other("the request was not sent to its end"))
-        });
+        let begun = self.threads.run(move || Writer::create(&this.open()?, name, &this.key, &head)).await;
+        let mut letter = match begun {
+            Ok(letter) => letter,
+            Err(error) => return Err(self.untaken(&error).await),
+        };
         while let Some(frame) = next_frame(&mut body).await {
             let Ok(data) = frame?.into_data() else { continue };
-            if !data.is_empty() && sender.send(data).await.is_err() {
-                break;
+            if letter.add(&data) {
+                letter = match self.threads.run(move || letter.write().map(|()| letter)).await {
+                    Ok(letter) => letter,
+                    Err(error) => return Err(self.untaken(&error).await),
+                };
             }
         }
-        let _ = sender.send(bytes::Bytes::new()).await;
-        drop(sender);
-        match writing.await.map_err(|error| Status::internal(error.to_string()))? {
+        match self.threads.run(move || letter.end(&Headers::new())).await {
             Ok(size) => Ok(size),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(self.missing(&error)),
-            Err(error) => Err(unavailable(&error)),
+            Err(error) => Err(self.untaken(&error).await),
         }
     }
 
     /// The folder as it is now. Blocks.
-    fn open(&self) -> io::Result<Folder> {
-        let folder = Folder::open(&self.place)?;
-        let device = folder.identity()?.device;
-        *self.missing_now() = Missing { device: Some(device), since: None };
-        Ok(folder)
+    fn open(&self) -> io::Result<Opened> {
+        let storage = Folder::open(folder_of(&self.place))?;
+        let name = self.place.file_name().unwrap_or_default().to_string_lossy();
+        let opened = Opened::beneath(&storage, &name)?;
+        let device = Some(opened.folder.identity()?.device);
+        *self.missing_now() = Missing { device, since: None };
+        Ok(opened)
+    }
+
+    /// The mailbox does not take a letter.
+    async fn untaken(&self, error: &io::Error) -> Status {
+        let place = self.place.display();
+        match error.kind() {
+            io::ErrorKind::NotFound => self.missing(error).await,
+            io::ErrorKind::PermissionDenied => {
+                let way = "ranks and torchd have to be of the same user, or scale.storage has to have the setgid bit and a group of both";
+                Status::unavailable(format!("{place}: {error}; {way}"))
+            }
+            _ => Status::unavailable(format!("{place}: {error}")),
+        }
     }
 
     /// The folder is missing: whether for good. A volume that is not mounted is another file
     /// system, or is missing itself.
-    fn missing(&self, error: &io::Error) -> Status {
+    async fn missing(&self, error: &io::Error) -> Status {
+        let storage = folder_of(&self.place).to_owned();
+        let beside = self.threads.run(move || std::fs::metadata(storage)).await.ok();
         let mut missing = self.missing_now();
-        let beside = std::fs::metadata(folder_of(&self.place)).ok();
-        let is_there = beside.is_some_and(|about| Some(about.dev()) == missing.device);
         let place = self.place.display();
-        if !is_there {
+        let Some(device) = missing.device else {
+            let why = "the launch is over, or scale.storage is not at the same path here as on torchd's machine";
+            return Status::unavailable(format!("{place}: {error}; {why}"));
+        };
+        if beside.is_none_or(|about| about.dev() != device) {
             missing.since = None;
-            return Status::unavailable(format!(
-                "{place}: {error}; the folder of scale.storage is at the same path on all machines"
-            ));
+            return Status::unavailable(format!("{place}: {error}; a volume may not be mounted there"));
         }
         if missing.since.get_or_insert_with(Instant::now).elapsed() < GONE {
             return Status::unavailable(format!("{place}: {error}"));
@@ -186,11 +200,7 @@ impl Shared {
         Status::failed_precondition(format!("the attempt is over: its mailbox {place} is gone"))
     }
 
-    fn missing_now(&self) -> std::sync::MutexGuard<'_, Missing> {
+    fn missing_now(&self) -> MutexGuard<'_, Missing> {
         self.missing.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn damaged(line: &str) -> Status {
-    Status::internal(format!("an answer has the status {line:?}"))
 }

@@ -57,18 +57,41 @@ impl Here {
                 Ok::<_, Infallible>(Response::new(Body::new(Received(frames))))
             }
         });
-        let receiver = Receiver { service, key: key(1), place: self.clone(), extensions: Extensions::new() };
+        let (place, extensions) = (self.clone(), Extensions::new());
+        let receiver = Receiver { service, paths: "/service/", key: key(1), place, extensions, most_in_hand: 8 };
+        tokio::spawn(receiver.serve())
+    }
+}
+
+impl Here {
+    /// Never answers, and says when a call is given up.
+    fn serve_slowly(self: &Arc<Self>) -> JoinHandle<()> {
+        struct GivenUp(Arc<Here>);
+        impl Drop for GivenUp {
+            fn drop(&mut self) {
+                self.0.is_over.store(true, Ordering::SeqCst);
+            }
+        }
+        let here = self.clone();
+        let service = tower::service_fn(move |_: Request<Body>| {
+            let call = GivenUp(here.clone());
+            here.seen.fetch_add(1, Ordering::SeqCst);
+            async move {
+                let _call = call;
+                std::future::pending::<Result<Response<Body>, Infallible>>().await
+            }
+        });
+        let (place, extensions) = (self.clone(), Extensions::new());
+        let receiver = Receiver { service, paths: "/service/", key: key(1), place, extensions, most_in_hand: 8 };
         tokio::spawn(receiver.serve())
     }
 }
 
 impl Place for Here {
-    fn open(&self) -> io::Result<Folder> {
-        Folder::open(self.storage.path())?.make_folder("mailbox")
-    }
-
-    fn remove(&self) -> io::Result<()> {
-        Folder::open(self.storage.path())?.remove_empty_folder("mailbox")
+    fn open(&self) -> io::Result<Opened> {
+        let storage = Folder::open(self.storage.path())?;
+        storage.make_folder("mailbox")?;
+        Opened::beneath(&storage, "mailbox")
     }
 
     fn is_over(&self) -> bool {
@@ -109,7 +132,7 @@ async fn calls_and_answers_of_any_length_pass_and_nothing_is_left() {
     let mut first = Mailbox::new(here.path(), key(1), 0, 7);
     let early = send(&mut first, vec![b"early".to_vec()]).await.unwrap_err();
     assert_eq!(early.code(), Code::Unavailable, "it may come");
-    assert!(early.message().contains("at the same path on all machines"), "{}", early.message());
+    assert!(early.message().contains("is not at the same path here"), "{}", early.message());
     let served = here.serve();
     until(|| here.path().exists()).await;
     let large: Vec<Vec<u8>> = (0..40).map(|number| vec![number; 300_000]).collect();
@@ -126,6 +149,12 @@ async fn calls_and_answers_of_any_length_pass_and_nothing_is_left() {
     until(|| std::fs::read_dir(here.path()).unwrap().next().is_none()).await;
     here.is_over.store(true, Ordering::SeqCst);
     served.await.unwrap();
+    std::fs::write(here.path().join("other"), "").unwrap();
+    let storage = Folder::open(here.storage.path()).unwrap();
+    clear(&storage, "mailbox").unwrap_err();
+    std::fs::remove_file(here.path().join("other")).unwrap();
+    clear(&storage, "mailbox").unwrap();
+    clear(&storage, "mailbox").unwrap();
     assert!(!here.path().exists());
     // Whoever comes now learns it, after a while in which a volume might come back.
     let over = loop {
@@ -137,47 +166,78 @@ async fn calls_and_answers_of_any_length_pass_and_nothing_is_left() {
     assert_eq!(over.code(), Code::FailedPrecondition, "{}", over.message());
 }
 
+/// A request of outpost 7.
+fn request(number: u64) -> Name {
+    Name { kind: Kind::Request, rank: 0, outpost: 7, number }
+}
+
+impl Here {
+    /// Writes a request, and tells its bytes.
+    fn write(&self, number: u64, key: &SealKey, path: &str) -> Vec<u8> {
+        let head = Head { line: path.into(), headers: Vec::new() };
+        let letter = Writer::create(&self.open().unwrap(), request(number), key, &head).unwrap();
+        letter.end(&Vec::new()).unwrap();
+        std::fs::read(self.path().join(request(number).to_string())).unwrap_or_default()
+    }
+
+    fn is_answered(&self, number: u64) -> bool {
+        self.path().join(request(number).answer().to_string()).exists()
+    }
+
+    fn put(&self, number: u64, letter: &[u8]) {
+        std::fs::write(self.path().join(request(number).to_string()), letter).unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn letters_of_others_and_letters_that_come_once_more_are_not_taken() {
     let here = Here::new();
-    let served = here.serve();
-    until(|| here.path().exists()).await;
-    let folder = Folder::open(&here.path()).unwrap();
-    let head = Head { line: "/service/method".into(), headers: Vec::new() };
-    let name = |number| Name { kind: Kind::Request, rank: 0, outpost: 7, number };
-    let write = |number, key: &SealKey| {
-        Writer::create(&folder, name(number), key, &head).unwrap().end(&Vec::new()).unwrap();
-        std::fs::read(here.path().join(name(number).to_string())).unwrap()
-    };
-    let answered = |number: u64| here.path().join(name(number).answer().to_string()).exists();
-    // Nobody without the token makes one.
-    write(1, &key(2));
-    let good = write(2, &key(1));
-    until(|| answered(2)).await;
-    let taken = here.seen.load(Ordering::SeqCst);
-    // A good one under another number, once more under its own, and with a frame cut out or changed.
-    std::fs::write(here.path().join(name(3).to_string()), &good).unwrap();
-    std::fs::remove_file(here.path().join(name(2).answer().to_string())).unwrap();
-    std::fs::write(here.path().join(name(2).to_string()), &good).unwrap();
+    // Before anybody looks.
+    here.open().unwrap();
+    // Nobody without the token makes one, and nobody with it asks for what is not for ranks.
+    here.write(1, &key(2), "/service/method");
+    here.write(2, &key(1), "/other/method");
+    let good = here.write(3, &key(1), "/service/method");
     let mut changed = good.clone();
     changed[8] ^= 1;
-    std::fs::write(here.path().join(name(2).to_string()), &changed).unwrap();
-    std::fs::write(here.path().join(name(4).to_string()), &changed).unwrap();
-    std::fs::write(here.path().join("5.request"), &good).unwrap();
-    write(6, &key(1));
-    until(|| answered(6)).await;
-    until(|| !here.path().join(name(2).to_string()).exists()).await;
-    assert_eq!(here.seen.load(Ordering::SeqCst), taken + 1);
-    assert_eq!([1, 2, 3, 4].map(answered), [false; 4]);
+    // A good one under another number, and with a byte changed.
+    here.put(4, &good);
+    here.put(5, &changed);
+    std::fs::write(here.path().join("6.request"), &good).unwrap();
+    let served = here.serve();
+    until(|| here.is_answered(3)).await;
+    until(|| !here.path().join(request(3).to_string()).exists()).await;
+    // Once more under its own number, which is known: it is removed.
+    here.put(3, &good);
+    until(|| !here.path().join(request(3).to_string()).exists()).await;
+    // All that were there before this one have been looked at by now.
+    here.write(7, &key(1), "/service/method");
+    until(|| here.is_answered(7)).await;
+    assert_eq!(here.seen.load(Ordering::SeqCst), 2);
+    assert_eq!([1, 2, 4, 5].map(|number| here.is_answered(number)), [false; 4]);
     assert_eq!(*here.trouble.lock().unwrap(), None);
-    here.is_over.store(true, Ordering::SeqCst);
+    served.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_nobody_waits_for_any_more_is_ended() {
+    let here = Here::new();
+    let served = here.serve_slowly();
+    until(|| here.path().exists()).await;
+    here.write(1, &key(1), "/service/method");
+    until(|| here.seen.load(Ordering::SeqCst) == 1).await;
+    assert!(!here.is_over.load(Ordering::SeqCst));
+    std::fs::remove_file(here.path().join(request(1).to_string())).unwrap();
+    // The service notes that its call was dropped.
+    until(|| here.is_over.load(Ordering::SeqCst)).await;
+    assert!(!here.is_answered(1));
     served.abort();
 }
 
 #[test]
 fn a_letter_is_read_when_its_end_has_come_and_not_before() {
     let place = tempfile::tempdir().unwrap();
-    let folder = Folder::open(place.path()).unwrap();
+    let folder = Opened { folder: Folder::open(place.path()).unwrap(), is_for_group: false };
     let name = Name { kind: Kind::Answer, rank: 3, outpost: u64::MAX, number: 1 };
     assert_eq!(Name::read(&name.to_string()), Some(name));
     for other in ["3-ff-1.answer", "03-ffffffffffffffff-1.answer", "3-ffffffffffffffff-1.txt", "x"] {
@@ -186,7 +246,8 @@ fn a_letter_is_read_when_its_end_has_come_and_not_before() {
     let head = Head { line: "200".into(), headers: vec![("a".into(), "b".into())] };
     assert!(Reader::open(&folder, name, &key(1)).unwrap().is_none());
     let mut letter = Writer::create(&folder, name, &key(1), &head).unwrap();
-    letter.data(b"data").unwrap();
+    assert!(!letter.add(b"da") && !letter.add(b"ta"));
+    letter.write().unwrap();
     letter.end(&vec![("c".into(), "d".into())]).unwrap();
     let (mut whole, told) = Reader::open(&folder, name, &key(1)).unwrap().unwrap();
     assert_eq!(told, head);
@@ -201,10 +262,17 @@ fn a_letter_is_read_when_its_end_has_come_and_not_before() {
     }
     std::fs::write(&path, [&bytes[..], &[0]].concat()).unwrap();
     assert!(Reader::open(&folder, name, &key(1)).unwrap().is_none());
+    // As another program makes it.
+    let seed = include_bytes!("../../fuzz/seeds/letter/push");
+    let told = "0-0000000000000007-1.request";
+    std::fs::write(place.path().join(told), seed).unwrap();
+    assert_eq!(read_letter(folder.folder, told, &key(1)).unwrap().unwrap(), [0; 5]);
+    let folder = Opened { folder: Folder::open(place.path()).unwrap(), is_for_group: false };
     // A frame that was cut out, and a letter of another place.
     let data = 5 + b"data".len() + 32;
     let at = bytes.windows(4).position(|window| window == b"data").unwrap() - 5;
-    std::fs::write(&path, [&bytes[..at], &bytes[at + data..]].concat()).unwrap();
+    let cut = [&bytes[..at], &bytes[at + data..bytes.len() - 16]].concat();
+    std::fs::write(&path, [&cut[..], &(cut.len() as u64 + 16).to_le_bytes(), b"torchd 1"].concat()).unwrap();
     Reader::open(&folder, name, &key(1)).unwrap().unwrap().0.next().unwrap_err();
     std::fs::write(place.path().join(Name { rank: 2, ..name }.to_string()), &bytes).unwrap();
     assert!(Reader::open(&folder, Name { rank: 2, ..name }, &key(1)).is_err());

@@ -9,7 +9,7 @@ use super::task::Task;
 use super::{JobError, Manager, ManagerSettings};
 use crate::job::order::{Lease, LeasedDevice};
 use crate::job::{Job, JobId, State, Violations};
-use crate::launches::{LauncherView, Line, NoPlace, Place};
+use crate::launches::{Demand, LauncherView, Line, NoPlace, Place};
 use crate::scheduler::{self, Request, Wait};
 
 /// The part of this machine, or of others, that an attempt gets.
@@ -112,9 +112,13 @@ impl Task {
         let job = &self.live.get(id).ok_or_else(gone)?.job;
         let scale = job.spec.scale.as_ref().ok_or_else(gone)?;
         let shards = job.spec.model().and_then(|work| work.recipe.shards).unwrap_or(scale.world_size);
-        let sizes: Vec<u32> = scale.sizes(shards).collect();
-        let on_gpu = job.spec.resources.gpus().is_some();
-        self.settings.launches.find_place(&job.owner, scale.engine, &sizes, on_gpu, line)
+        let demand = Demand {
+            engine: scale.engine,
+            sizes: scale.sizes(shards).collect(),
+            on_gpu: job.spec.resources.gpus().is_some(),
+            by_mailbox: scale.storage.is_some(),
+        };
+        self.settings.launches.find_place(&job.owner, &demand, line)
     }
 
     /// Whether the owner of a job may run another one.

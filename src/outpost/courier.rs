@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::stream;
@@ -57,6 +57,9 @@ pub(super) struct Courier {
     answer: Duration,
     is_last: Arc<AtomicBool>,
     is_given_up: Arc<AtomicBool>,
+    /// Files are on their way.
+    carries: Arc<AtomicBool>,
+    puts: Arc<AtomicU64>,
 }
 
 /// The files that are at home, as far as they are there.
@@ -74,7 +77,16 @@ struct Home {
 
 impl Courier {
     pub(super) fn new(client: Client, rank: u32, outpost: u64, answer: Duration) -> Self {
-        Self { client, rank, outpost, answer, is_last: Arc::default(), is_given_up: Arc::default() }
+        Self {
+            client,
+            rank,
+            outpost,
+            answer,
+            is_last: Arc::default(),
+            is_given_up: Arc::default(),
+            carries: Arc::default(),
+            puts: Arc::default(),
+        }
     }
 
     /// The number of the outpost.
@@ -137,7 +149,8 @@ impl Courier {
     }
 
     async fn push(&self, pieces: Vec<v1::Piece>) -> Result<v1::PushJournalResponse, Lost> {
-        let request = v1::PushJournalRequest { rank: self.rank, outpost: self.outpost, pieces };
+        let carries = self.carries.load(Ordering::SeqCst);
+        let request = v1::PushJournalRequest { rank: self.rank, outpost: self.outpost, pieces, carries };
         Ok(self.client.clone().push_journal(request).await?.into_inner())
     }
 }
@@ -250,6 +263,7 @@ impl Carrier {
             step: step.unwrap_or_default(),
             files: sums.iter().map(|(_, told)| told.clone()).collect(),
             removed_steps: removed.to_vec(),
+            sequence: self.courier.puts.fetch_add(1, Ordering::SeqCst) + 1,
         };
         let first = v1::PutFilesRequest { part: Some(Part::Begin(begin)) };
         let files: Vec<_> = sums.into_iter().map(|(path, told)| (path, told.size_bytes)).collect();
@@ -260,11 +274,13 @@ impl Carrier {
         });
         let messages = futures_util::StreamExt::chain(stream::iter([first]), data);
         let mut client = self.courier.client.clone();
-        match step {
-            Some(_) => client.put_checkpoint(messages).await.map(drop)?,
-            None => client.put_artifacts(messages).await.map(drop)?,
-        }
-        Ok(())
+        self.courier.carries.store(true, Ordering::SeqCst);
+        let put = match step {
+            Some(_) => client.put_checkpoint(messages).await,
+            None => client.put_artifacts(messages).await,
+        };
+        self.courier.carries.store(false, Ordering::SeqCst);
+        Ok(put.map(drop)?)
     }
 
     async fn bring_bytes(&self, home: &mut Home, lengths: &[(String, PathBuf, u64)]) -> Result<(), Lost> {

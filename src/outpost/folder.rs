@@ -6,17 +6,19 @@ use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tonic::Status;
 
-use super::{AGAIN, CONNECT, Client, Stopped, is_final};
+use super::{AGAIN, Client, Stopped, is_final};
 use crate::beneath::present;
 use crate::job::JobId;
 use crate::job::order::Order;
 use crate::journal::{FileLock, JobFolder, is_held};
 use crate::proto::v1;
 
+/// Bytes of a file that are asked for at once: a mailbox has them as one file.
+const RANGE: u64 = 32 << 20;
 /// The beginning of the names of these folders.
 const NAMED: &str = "torchd-";
 /// The lock of the outpost, in its folder.
@@ -84,22 +86,28 @@ impl LocalFolder {
         self.path.join(LOCK)
     }
 
-    /// Fetches the files, and writes the order.
+    /// Fetches the files, and writes the order. A file of which nothing comes for `patience` is given
+    /// up.
     pub(super) async fn fetch(
         &self,
         client: &mut Client,
         joined: &v1::JoinLaunchResponse,
         order: &Order,
+        patience: Duration,
     ) -> Result<(), Stopped> {
         for v1::LaunchFile { path, size_bytes } in &joined.files {
             let is_inside = Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
             if !is_inside {
                 return Err(format!("the daemon names a file {path:?}"));
             }
-            let begun = Instant::now();
+            let (mut since, mut had) = (Instant::now(), 0);
             // The daemon may be another one by now.
             while let Err(status) = self.fetch_file(client, path, *size_bytes).await? {
-                if is_final(status.code()) || begun.elapsed() > CONNECT {
+                let has = fs::metadata(self.job.path().join(path)).map_or(0, |about| about.len());
+                if has > had {
+                    (since, had) = (Instant::now(), has);
+                }
+                if is_final(status.code()) || since.elapsed() > patience {
                     return Err(format!("{path} cannot be fetched: {}", status.message()));
                 }
                 tokio::time::sleep(AGAIN).await;
@@ -108,7 +116,7 @@ impl LocalFolder {
         self.rank.write_order(order).map_err(|error| format!("the order cannot be written: {error}"))
     }
 
-    /// Fetches a file from its beginning; what the daemon says where it does not give it.
+    /// Fetches what is missing of a file; what the daemon says where it does not give it.
     ///
     /// # Errors
     /// The file cannot be written here, or came otherwise than it was told, in words.
@@ -121,29 +129,33 @@ impl LocalFolder {
         let to = self.job.path().join(path);
         let failed = |error: std::io::Error| format!("{}: {error}", to.display());
         fs::create_dir_all(to.parent().unwrap_or(self.job.path())).map_err(failed)?;
-        let mut file = File::create(&to).map_err(failed)?;
-        let mut pieces = match client.get_launch_file(v1::GetLaunchFileRequest { path: path.to_owned() }).await {
-            Ok(pieces) => pieces.into_inner(),
-            Err(status) => return Ok(Err(status)),
-        };
-        let mut received = 0;
+        // A fetch goes on where the one before was cut.
+        let mut file = File::options().create(true).append(true).open(&to).map_err(failed)?;
+        let mut received = file.metadata().map_err(failed)?.len();
         loop {
-            match pieces.message().await {
-                Ok(Some(piece)) => {
-                    received += piece.data.len() as u64;
-                    if received > size_bytes {
-                        break;
-                    }
-                    file.write_all(&piece.data).map_err(failed)?;
-                }
-                Ok(None) => break,
+            let request = v1::GetLaunchFileRequest { path: path.to_owned(), offset: received, length: RANGE };
+            let mut pieces = match client.get_launch_file(request).await {
+                Ok(pieces) => pieces.into_inner(),
                 Err(status) => return Ok(Err(status)),
+            };
+            let before = received;
+            loop {
+                match pieces.message().await {
+                    Ok(Some(piece)) => {
+                        received += piece.data.len() as u64;
+                        file.write_all(&piece.data).map_err(failed)?;
+                    }
+                    Ok(None) => break,
+                    Err(status) => return Ok(Err(status)),
+                }
+            }
+            if received == size_bytes {
+                return Ok(Ok(()));
+            }
+            if received == before || received > size_bytes {
+                return Err(format!("{path} came with {received} bytes in place of {size_bytes}"));
             }
         }
-        if received != size_bytes {
-            return Err(format!("{path} came with {received} bytes in place of {size_bytes}"));
-        }
-        Ok(Ok(()))
     }
 
     /// Marks it: no other outpost removes it.

@@ -22,9 +22,12 @@ pub(super) enum Way {
 }
 
 /// How soon answers come.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Pace {
     /// A small call has an answer within this time, or none.
     pub(super) answer: Duration,
+    /// A daemon that does not answer is asked again for so long, before anything has run.
+    pub(super) patience: Duration,
     /// The lease is renewed this often at least, so that wishes of the daemon come soon.
     pub(super) slowest_beat: Duration,
 }
@@ -32,11 +35,12 @@ pub(super) struct Pace {
 impl Way {
     /// A call by a mailbox takes some files, and a shared folder may show them late.
     pub(super) fn pace(&self) -> Pace {
-        let (answer, slowest_beat) = match self {
-            Self::Connection(_) => (10, 1),
-            Self::Mailbox(_) => (60, 3),
+        let (answer, patience, slowest_beat) = match self {
+            Self::Connection(_) => (10, 60, 1),
+            Self::Mailbox(_) => (120, 600, 3),
         };
-        Pace { answer: Duration::from_secs(answer), slowest_beat: Duration::from_secs(slowest_beat) }
+        let [answer, patience, slowest_beat] = [answer, patience, slowest_beat].map(Duration::from_secs);
+        Pace { answer, patience, slowest_beat }
     }
 }
 

@@ -1,6 +1,6 @@
 //! LaunchService: launchers and outposts.
 
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,10 +91,11 @@ impl LaunchList {
         let Some(Part::Begin(begin)) = first else {
             return Err(invalid_field("begin", "is missing in the first message of the stream"));
         };
-        let v1::PutFilesBegin { rank, outpost, step, files, removed_steps } = begin;
+        let v1::PutFilesBegin { rank, outpost, step, files, removed_steps, sequence } = begin;
         let file = |v1::PutFile { name, size_bytes, sha256 }| PutFile { name, size_bytes, sha256 };
         let step = is_checkpoint.then_some(step);
-        let plan = PutPlan { rank, outpost, step, files: files.into_iter().map(file).collect(), removed_steps };
+        let plan =
+            PutPlan { rank, outpost, step, files: files.into_iter().map(file).collect(), removed_steps, sequence };
         let mut room = self.room(&launch, &plan).await?;
         let mut put = self.write(move |_| launch.begin_put(plan)).await?;
         taken.mark();
@@ -127,7 +128,8 @@ impl LaunchService for LaunchList {
     ) -> Result<Response<Self::AttachLauncherStream>, Status> {
         let caller = access::caller(&request)?;
         access::Target::of(&request).tell(&request.get_ref().launcher);
-        let v1::AttachLauncherRequest { launcher, engine, slots, running, session, gpus } = request.into_inner();
+        let v1::AttachLauncherRequest { launcher, engine, slots, running, session, gpus, no_route } =
+            request.into_inner();
         let key = LauncherKey { owner: caller.owner, name: named(launcher)? };
         let Some(engine) = Engine::from_proto(engine) else {
             return Err(invalid_field("engine", format!("is {engine}; torchrun or spark is needed")));
@@ -137,7 +139,8 @@ impl LaunchService for LaunchList {
         }
         let running = running.into_iter().map(|name| Ok((job_of(&name.job)?, name.attempt)));
         let running = running.collect::<Result<_, Status>>()?;
-        let offer = Offer { key, is_for_all: caller.role == Role::Admin, engine, slots, gpus, session };
+        let is_for_all = caller.role == Role::Admin;
+        let offer = Offer { key, is_for_all, engine, slots, gpus, has_no_route: no_route, session };
         let attachment = self.launches.attach(offer, running);
         let attached = v1::LauncherOrder { order: Some(Order::Attached(v1::Attached { version: VERSION.into() })) };
         Ok(Response::new(Box::pin(orders(attached, attachment))))
@@ -191,13 +194,19 @@ impl LaunchService for LaunchList {
         request: Request<v1::GetLaunchFileRequest>,
     ) -> Result<Response<Self::GetLaunchFileStream>, Status> {
         let launch = self.launch(&request)?;
-        let path = request.into_inner().path;
-        let file = self.write(move |_| launch.open_file(&path)).await?;
+        let v1::GetLaunchFileRequest { path, offset, length } = request.into_inner();
+        let file = self
+            .write(move |_| {
+                let mut file = launch.open_file(&path)?;
+                file.seek(SeekFrom::Start(offset))?;
+                Ok(file.take(if length == 0 { u64::MAX } else { length }))
+            })
+            .await?;
         let clients = self.clients.clone();
         let pieces = try_unfold((file, clients), |(mut file, clients)| async move {
             let read = move |_: &Wanted| {
                 let mut data = Vec::with_capacity(PIECE_BYTES);
-                let read = (&mut file).take(PIECE_BYTES as u64).read_to_end(&mut data);
+                let read = file.by_ref().take(PIECE_BYTES as u64).read_to_end(&mut data);
                 read.map(|_| (data, file))
             };
             let (read, _room) = clients.read_into(PIECE_BYTES, read).await?;
@@ -213,11 +222,14 @@ impl LaunchService for LaunchList {
         request: Request<v1::PushJournalRequest>,
     ) -> Result<Response<v1::PushJournalResponse>, Status> {
         let launch = self.launch(&request)?;
-        let v1::PushJournalRequest { rank, outpost, pieces } = request.into_inner();
+        let v1::PushJournalRequest { rank, outpost, pieces, carries } = request.into_inner();
         let piece = |v1::Piece { file, offset, data, after_step }| Piece { file, offset, data, after_step };
         let pieces: Vec<_> = pieces.into_iter().map(piece).collect();
         // A disk that is slow keeps no lease from being renewed.
         let wish = launch.hear(rank, outpost).map_err(of_launch)?;
+        if carries {
+            launch.note_carried(rank);
+        }
         let (wish, received) = match pieces.is_empty() {
             true => (wish, Vec::new()),
             false => self.write(move |_| launch.push(rank, outpost, pieces)).await?,
@@ -287,10 +299,7 @@ fn message(order: LauncherOrder) -> v1::LauncherOrder {
             join_timeout: launch.join_timeout().try_into().ok(),
             cpu_threads: launch.part().cpu_threads,
             gpu: launch.part().gpu,
-            mailbox: launch
-                .mailbox()
-                .map(|(storage, name)| storage.join(name).display().to_string())
-                .unwrap_or_default(),
+            mailbox: launch.mailbox().map(|mailbox| mailbox.path().display().to_string()).unwrap_or_default(),
         }),
         LauncherOrder::Stop { job, attempt } => Order::Stop(v1::LaunchName { job: job.name(), attempt }),
     };

@@ -18,7 +18,14 @@ RETRY = {"max_restarts": 3, "initial_backoff": "0.1s"}
 @unittest.skipIf(RANKS, RANKS)
 @unittest.skipIf(PYSPARK, PYSPARK)
 @unittest.skipIf(JAVA, JAVA)
-class Spark(WithDaemon):
+class WithSpark(WithDaemon):
+    """Tests with a session of Spark."""
+
+    @classmethod
+    def more(cls):
+        """More settings of the session."""
+        return {}
+
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
@@ -28,7 +35,7 @@ class Spark(WithDaemon):
         os.environ.pop("PYTHONPATH", None)
         from pyspark.sql import SparkSession
         settings = {"spark.ui.enabled": "false", "spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1",
-                    "spark.driver.memory": "512m", "spark.executor.memory": "512m", "spark.ui.showConsoleProgress": "false"}
+                    "spark.driver.memory": "512m", "spark.executor.memory": "512m", "spark.ui.showConsoleProgress": "false", **cls.more()}
         builder = SparkSession.builder.master("local-cluster[2,1,512]").appName("torchd tests")
         for name, value in settings.items():
             builder = builder.config(name, value)
@@ -43,6 +50,8 @@ class Spark(WithDaemon):
         self.addCleanup(launcher.stop)
         return launcher
 
+
+class Spark(WithSpark):
     def test_a_job_is_trained_to_the_numbers_of_this_machine_also_with_fewer_ranks_than_wished(self):
         # Executors join one after the other, also after the launcher has attached.
         launcher = self.attach()
@@ -59,8 +68,9 @@ class Spark(WithDaemon):
         past(job, 3)
         self.assertEqual(["TORCHD_SERVER" in environment_of(pid) for pid in outposts(self.places)], [False, False])
         self.assert_whole(job)
-        with self.assertRaisesRegex(torchd.JobFailed, "ranks of this launcher have no route to torchd: the job needs scale.storage"):
-            self.client.submit(scaled(JOB, "spark")).wait(progress=False)
+        job = self.client.submit(scaled(JOB, "spark"))
+        self.addCleanup(job.cancel, now=True)
+        wait_for(job, lambda message: "have no route to torchd; scale.storage needs none" in message.waiting_reason)
 
     def test_cancel_ends_every_process_and_the_token_is_in_no_command_line(self):
         self.attach()
@@ -139,6 +149,33 @@ class Spark(WithDaemon):
             torchd.spark.attach(object(), self.client)
         with self.assertRaisesRegex(EngineGone, "the session of Spark has ended"):
             torchd.spark.attach(mock.Mock(parallelize=print, _jsc=None), self.client)
+
+
+class OnGpus(WithSpark):
+    """Executors with GPUs that Spark assigns to tasks; nobody computes on them."""
+
+    @classmethod
+    def more(cls):
+        found = cls.folder / "gpus"
+        found.write_text("#!/bin/sh\necho '{\"name\": \"gpu\", \"addresses\": [\"5\"]}'\n")
+        found.chmod(0o755)
+        return {"spark.worker.resource.gpu.amount": "1", "spark.worker.resource.gpu.discoveryScript": str(found),
+                "spark.executor.resource.gpu.amount": "1", "spark.task.resource.gpu.amount": "1"}
+
+    def test_each_rank_is_shown_the_gpu_of_its_task(self):
+        ranks = self.folder / "told"
+        ranks.mkdir()
+        program = self.folder / "torchd"
+        # Spark ends the other task once one has failed.
+        program.write_text(f"#!/bin/sh\nenv >{ranks}/$RANK\nuntil [ -e {ranks}/0 -a -e {ranks}/1 ]; do sleep 0.1; done\necho no GPU here >&2\nexit 1\n")
+        program.chmod(0o755)
+        self.attach(program=str(program))
+        job = self.client.submit(scaled(JOB, "spark", resources={"device": "cuda"}))
+        with self.assertRaisesRegex(torchd.JobFailed, "no GPU here"):
+            job.wait(progress=False)
+        for rank in ("0", "1"):
+            given = dict(line.partition("=")[::2] for line in (ranks / rank).read_text().splitlines())
+            self.assertEqual([given.get(name) for name in ("CUDA_VISIBLE_DEVICES", "LOCAL_RANK", "CUDA_DEVICE_ORDER")], ["5", "0", "PCI_BUS_ID"])
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ async fn bytes_of_a_rank_may_come_twice_or_too_early_and_files_come_whole_or_not
     let pushing = client.clone();
     let push = |outpost, pieces: Vec<v1::Piece>| {
         let mut client = pushing.clone();
-        async move { client.push_journal(v1::PushJournalRequest { rank: 0, outpost, pieces }).await }
+        async move { client.push_journal(v1::PushJournalRequest { rank: 0, outpost, pieces, carries: false }).await }
     };
     for (offset, data, received) in [(0, "abc", 3), (0, "abc", 3), (9, "xyz", 3), (2, "cd", 4), (4, "", 4)] {
         let answer = push(1, vec![piece("runner.log", offset, data)]).await.unwrap().into_inner();
@@ -96,12 +96,22 @@ async fn bytes_of_a_rank_may_come_twice_or_too_early_and_files_come_whole_or_not
         assert_eq!(told.code(), Code::InvalidArgument, "{file}");
     }
     assert_eq!(push(2, Vec::new()).await.unwrap_err().code(), Code::AlreadyExists, "of another outpost");
-    let path = v1::GetLaunchFileRequest { path: "job.json".into() };
+    let path = v1::GetLaunchFileRequest { path: "job.json".into(), ..Default::default() };
     assert_eq!(client.get_launch_file(path).await.unwrap_err().code(), Code::InvalidArgument);
+    let spec = std::fs::read(daemon.job_folder(&job.name).join("spec.json")).unwrap();
+    for (offset, length, right) in [(0, 0, &spec[..]), (3, 5, &spec[3..8]), (7, 0, &spec[7..]), (1 << 40, 9, &[])] {
+        let part = v1::GetLaunchFileRequest { path: "spec.json".into(), offset, length };
+        let mut pieces = client.get_launch_file(part).await.unwrap().into_inner();
+        let mut read = Vec::new();
+        while let Some(piece) = pieces.message().await.unwrap() {
+            read.extend(piece.data);
+        }
+        assert!(read == right, "{offset} {length}");
+    }
 
     let put = |name: &str, size_bytes, sha256: &str, data: &[&str]| {
         let files = vec![v1::PutFile { name: name.into(), size_bytes, sha256: sha256.into() }];
-        let begin = v1::PutFilesBegin { rank: 0, outpost: 1, step: 0, files, removed_steps: Vec::new() };
+        let begin = v1::PutFilesBegin { rank: 0, outpost: 1, step: 0, files, removed_steps: Vec::new(), sequence: 0 };
         let first = v1::PutFilesRequest { part: Some(v1::put_files_request::Part::Begin(begin)) };
         let data = data.iter().map(|data| v1::PutFilesRequest {
             part: Some(v1::put_files_request::Part::Data(data.as_bytes().to_vec())),
@@ -202,7 +212,7 @@ async fn a_rank_brings_no_more_than_the_settings_allow() {
     for (file, most) in [("runner.log", 4096 + (8 << 10)), (events, 4096 + (1 << 20))] {
         for offset in (0..4).map(|number| number * 500_000) {
             let piece = v1::Piece { file: file.into(), offset, data: vec![b'x'; 500_000], after_step: 0 };
-            let push = v1::PushJournalRequest { rank: 0, outpost: 1, pieces: vec![piece] };
+            let push = v1::PushJournalRequest { rank: 0, outpost: 1, pieces: vec![piece], carries: false };
             let answer = client.push_journal(push).await.unwrap().into_inner();
             assert_eq!(answer.received, [offset + 500_000], "{file}");
         }
@@ -210,7 +220,7 @@ async fn a_rank_brings_no_more_than_the_settings_allow() {
     }
     // Nobody has so much room; the job tells it, and the files may come again.
     let files = vec![v1::PutFile { name: "model".into(), size_bytes: 1 << 60, sha256: "0".repeat(64) }];
-    let begin = v1::PutFilesBegin { rank: 0, outpost: 1, step: 0, files, removed_steps: Vec::new() };
+    let begin = v1::PutFilesBegin { rank: 0, outpost: 1, step: 0, files, removed_steps: Vec::new(), sequence: 0 };
     let first = v1::PutFilesRequest { part: Some(v1::put_files_request::Part::Begin(begin)) };
     let told = client.put_artifacts(futures_util::stream::iter([first])).await.unwrap_err();
     assert_eq!(refusal(&told), (Code::ResourceExhausted, "STATE_FULL".into()));
@@ -231,7 +241,7 @@ async fn an_owner_whose_jobs_hold_what_they_may_brings_no_more_files() {
         let data = vec![b'x'; size];
         let sha256 = torchd::sha256::Sha256::of(&data);
         let files = vec![v1::PutFile { name: "model".into(), size_bytes: size as u64, sha256 }];
-        let begin = v1::PutFilesBegin { rank: 0, outpost: 1, step: 0, files, removed_steps: Vec::new() };
+        let begin = v1::PutFilesBegin { rank: 0, outpost: 1, step: 0, files, removed_steps: Vec::new(), sequence: 0 };
         let part = v1::put_files_request::Part::Begin(begin);
         let data = data.chunks(500_000).map(|data| v1::put_files_request::Part::Data(data.to_vec()));
         let parts: Vec<_> = std::iter::once(part).chain(data).collect();
@@ -268,7 +278,7 @@ async fn a_checkpoint_that_is_at_home_or_takes_the_place_of_others_needs_no_furt
         });
         let manifest = manifest.to_string().into_bytes();
         let files = vec![about, told("checkpoint.json", &manifest)];
-        let begin = v1::PutFilesBegin { rank: 0, outpost: 1, step, files, removed_steps };
+        let begin = v1::PutFilesBegin { rank: 0, outpost: 1, step, files, removed_steps, sequence: 0 };
         let data = model.chunks(500_000).chain([manifest.as_slice()]);
         let data = data.map(|data| v1::put_files_request::Part::Data(data.to_vec()));
         let parts: Vec<_> = std::iter::once(v1::put_files_request::Part::Begin(begin)).chain(data).collect();
@@ -286,7 +296,10 @@ async fn a_checkpoint_that_is_at_home_or_takes_the_place_of_others_needs_no_furt
     assert_eq!(refusal(&told), (Code::ResourceExhausted, "OWNER_QUOTA".into()));
     // A piece of a journal finds its place, and the checkpoint still waits.
     let piece = v1::Piece { file: "runner.log".into(), offset: 0, data: b"x".to_vec(), after_step: 0 };
-    client.push_journal(v1::PushJournalRequest { rank: 0, outpost: 1, pieces: vec![piece] }).await.unwrap();
+    client
+        .push_journal(v1::PushJournalRequest { rank: 0, outpost: 1, pieces: vec![piece], carries: false })
+        .await
+        .unwrap();
     let waits = |job: &v1::Job| job.waiting_reason.contains("the files that a rank brings have");
     daemon.watch_until(&job.name, waits).await;
 }

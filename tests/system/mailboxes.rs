@@ -29,10 +29,14 @@ fn with_root(setup: Setup, root: &Path) -> Setup {
     setup.set("jobs.cpu_slots", "1").set("output.mirror_roots", root.to_str().unwrap())
 }
 
-/// The letters that are in a mailbox now.
-fn letters(mailbox: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+fn mode_of(path: &Path) -> Option<u32> {
+    path.metadata().ok().map(|about| about.permissions().mode() & 0o7777)
+}
+
+/// The modes and the bytes of the letters that are in a mailbox now.
+fn letters(mailbox: &Path) -> Vec<(u32, Vec<u8>)> {
     let entries = fs::read_dir(mailbox).into_iter().flatten().flatten();
-    entries.filter_map(|entry| Some((entry.path(), fs::read(entry.path()).ok()?))).collect()
+    entries.filter_map(|entry| Some((mode_of(&entry.path())?, fs::read(entry.path()).ok()?))).collect()
 }
 
 #[tokio::test]
@@ -49,16 +53,15 @@ async fn ranks_without_a_route_to_the_daemon_give_the_same_numbers_also_by_two_d
     assert_eq!(job.spec.clone().unwrap().scale.unwrap().storage, storage.to_str().unwrap());
     let launch = launcher.launch().await;
     let mailbox = PathBuf::from(&launch.mailbox);
-    assert_eq!(mailbox, storage.join(format!("torchd-{}-1", job.name.trim_start_matches("jobs/"))));
+    let named = format!("torchd-{}-1-", job.name.trim_start_matches("jobs/"));
+    let name = mailbox.file_name().unwrap().to_str().unwrap();
+    assert!(mailbox.parent() == Some(&storage) && name.starts_with(&named) && name.len() == named.len() + 32, "{name}");
     let mut ranks = launcher.ranks(&daemon, &launch);
     past(&daemon, &job.name, 12).await;
     // Others find neither the token there nor a file that is theirs to read.
-    let (path, bytes) = wait_for("a letter", || letters(&mailbox).pop());
+    let (mode, bytes) = wait_for("a letter", || letters(&mailbox).pop());
     assert!(!bytes.windows(launch.token.len()).any(|window| window == launch.token.as_bytes()));
-    if let Ok(about) = path.metadata() {
-        assert_eq!(about.permissions().mode() & 0o777, 0o600);
-    }
-    assert_eq!(mailbox.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+    assert_eq!((mode, mode_of(&mailbox)), (0o600, Some(0o700)));
     let grpc = daemon.grpc;
     let (state_dir, _state) = daemon.crash();
     daemon = with_root(Setup::at(grpc, &state_dir), root.path()).start();
@@ -81,18 +84,21 @@ async fn letters_of_others_change_nothing_and_a_cancelled_job_leaves_no_mailbox(
     let root = tempfile::tempdir().unwrap();
     let daemon = setup(root.path()).start();
     let mut launcher = attach(&daemon, 2).await;
-    let job = daemon.create(by_mailbox(root.path())).await;
+    let mut endless = by_mailbox(root.path());
+    endless.training.as_mut().unwrap().length = Some(v1::training::Length::MaxSteps(10_000_000));
+    let job = daemon.create(endless).await;
     let launch = launcher.launch().await;
     let mailbox = PathBuf::from(&launch.mailbox);
     let mut ranks = launcher.ranks(&daemon, &launch);
     past(&daemon, &job.name, 3).await;
     // A request that is copied to another number, as by somebody who wants a call to come again.
     wait_for("a letter that could be copied", || {
-        let all = letters(&mailbox);
-        let (path, bytes) = all.into_iter().find(|(path, _)| path.extension().is_some_and(|kind| kind == "request"))?;
-        let name = path.file_name()?.to_str()?;
-        let (outpost, _) = name.rsplit_once('-')?;
-        fs::write(mailbox.join(format!("{outpost}-1000000.request")), bytes).ok()
+        fs::read_dir(&mailbox).unwrap().flatten().find_map(|entry| {
+            let (path, name) = (entry.path(), entry.file_name().into_string().ok()?);
+            let (outpost, _) = name.strip_suffix(".request")?.rsplit_once('-')?;
+            let bytes = fs::read(path).ok().filter(|bytes| bytes.ends_with(b"torchd 1"))?;
+            fs::write(mailbox.join(format!("{outpost}-1000000.request")), bytes).ok()
+        })
     });
     wait_for("a word about it", || {
         daemon.log().lines().any(|line| line.contains("-1000000.request") && line.contains("its seal")).then_some(())
@@ -121,6 +127,41 @@ async fn a_mailbox_that_cannot_be_made_is_told_as_long_as_it_is_so() {
     assert!(doubtful.waiting_reason.contains("a volume may not be mounted there"), "{}", doubtful.waiting_reason);
     fs::rename(root.path().join("aside"), root.path().join(".torchd-mirror")).unwrap();
     daemon.watch_until(&job.name, |job| !told(job)).await;
+    // What a daemon leaves behind the next one removes, as soon as it can.
+    let mailbox = PathBuf::from(&launch.mailbox);
+    let (state_dir, _state) = daemon.crash();
+    let left = root.path().join("torchd-left");
+    fs::create_dir(&left).unwrap();
+    fs::write(left.join("0-0000000000000007-1.request"), "half").unwrap();
+    let listed = fs::read_to_string(state_dir.join("mailboxes.json")).unwrap();
+    let name = mailbox.file_name().unwrap().to_str().unwrap();
+    assert!(listed.contains(name), "{listed}");
+    let storage = root.path().join("there").display().to_string();
+    let more = listed.replace(name, "torchd-left").replace(&storage, root.path().to_str().unwrap());
+    fs::write(state_dir.join("mailboxes.json"), listed.replace(']', ",") + more.trim_start_matches('[')).unwrap();
+    let daemon = with_root(Setup::in_state(&state_dir), root.path()).start();
+    wait_for("the end of what was left", || (!left.exists()).then_some(()));
+    assert!(mailbox.exists());
+    let cancel = v1::CancelJobRequest { name: job.name.clone(), ..Default::default() };
+    daemon.jobs().await.cancel_job(cancel).await.unwrap();
+    daemon.watch_to_end(&job.name).await;
+    wait_for("the end of the mailbox", || (!mailbox.exists()).then_some(()));
+    wait_for("the end of the list", || (fs::read(state_dir.join("mailboxes.json")).unwrap() == b"[]").then_some(()));
+}
+
+#[tokio::test]
+async fn a_storage_that_hands_its_group_on_has_mailboxes_for_the_group() {
+    let root = tempfile::tempdir().unwrap();
+    fs::set_permissions(root.path(), fs::Permissions::from_mode(0o2770)).unwrap();
+    let daemon = setup(root.path()).start();
+    let mut launcher = attach(&daemon, 2).await;
+    let job = daemon.create(by_mailbox(&root.path().join("ranks"))).await;
+    let launch = launcher.launch().await;
+    let mailbox = PathBuf::from(&launch.mailbox);
+    wait_for("the mailbox", || (mode_of(&mailbox) == Some(0o2770)).then_some(()));
+    let _rank = launcher.rank(&daemon, &launch, 0, super::launches::free_port());
+    let (mode, _) = wait_for("a letter", || letters(&mailbox).into_iter().find(|(mode, _)| *mode != 0o600));
+    assert_eq!(mode, 0o660);
     let cancel = v1::CancelJobRequest { name: job.name.clone(), ..Default::default() };
     daemon.jobs().await.cancel_job(cancel).await.unwrap();
     daemon.watch_to_end(&job.name).await;
