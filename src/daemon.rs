@@ -358,7 +358,7 @@ async fn run(
     let addresses = listeners.addresses.clone();
     let stop = CancellationToken::new();
     let layer = AnswerLayer::new(metrics, methods, clients, access);
-    let mailboxes = Mailboxes { launches, roots: mirror_roots, list: state.mailboxes() };
+    let mailboxes = Mailboxes { launches, roots: mirror_roots, list: state.mailboxes(), jobs: state.jobs() };
     let by_mailboxes = mailboxes.serve(routes.clone(), layer.clone(), stop.clone());
     let mut servers = listeners.serve(routes, layer, exporter.clone().router(), certificates.as_ref(), stop.clone());
     servers.spawn(by_mailboxes);

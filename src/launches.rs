@@ -18,7 +18,7 @@ mod troubles;
 
 use std::collections::HashMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -183,6 +183,8 @@ pub struct RankPart {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mailbox {
+    /// The job.
+    pub job: JobId,
     /// The folder that it lies in, which ranks and daemon share.
     pub storage: PathBuf,
     /// Its name there, which nobody can guess.
@@ -193,7 +195,18 @@ impl Mailbox {
     fn new(storage: PathBuf, job: &JobId, attempt: u32) -> io::Result<Self> {
         let mut number = [0; 16];
         getrandom::fill(&mut number).map_err(io::Error::other)?;
-        Ok(Self { storage, name: format!("torchd-{job}-{attempt}-{}", hex(&number)) })
+        let name = format!("torchd-{job}-{attempt}-{}", hex(&number));
+        Ok(Self { job: job.clone(), storage, name })
+    }
+
+    /// Whether no launch uses it any more, as the folder of its job tells. One that may be taken over
+    /// does. Blocks.
+    ///
+    /// # Errors
+    /// `launch.json` cannot be read.
+    pub fn is_left(&self, jobs_dir: &Path) -> io::Result<bool> {
+        let record = Record::read(&JobFolder::new(jobs_dir.join(self.job.as_str())))?;
+        Ok(record.is_none_or(|record| record.is_over || record.mailbox.as_ref() != Some(self)))
     }
 
     /// Its path.

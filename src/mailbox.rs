@@ -28,7 +28,7 @@ use crate::access::SealKey;
 use crate::beneath::Folder;
 pub use opened::Opened;
 use opened::Threads;
-pub use receiver::{Place, Receiver, clear};
+pub use receiver::{HERE, Place, Receiver, clear};
 pub use sender::Mailbox;
 
 /// The folder is looked at this often.

@@ -48,8 +48,9 @@ pub fn open_to_others(file: &impl AsFd) {
     if let (Some(umask), Ok(about)) = (INHERITED.get(), fstat(file)) {
         let is_folder = FileType::from_raw_mode(about.st_mode) == FileType::Directory;
         let most = if is_folder { 0o777 } else { 0o666 };
-        // A folder that was made in one that hands its group on does so too.
-        let kept = if is_folder { about.st_mode & 0o7000 } else { 0 };
+        // A folder that was made in one that hands its group on does so too, and is for that group.
+        let hands_on = is_folder && about.st_mode & 0o2000 != 0;
+        let kept = if hands_on { 0o2070 } else { 0 };
         let _ = fchmod(file, Mode::from_raw_mode(most & !umask | kept));
     }
 }

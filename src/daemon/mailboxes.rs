@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,9 +27,10 @@ use crate::umask::open_to_group;
 
 /// New launches are looked for this often.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// What is left is tried to be removed this often. The first time comes so long after the start,
-/// when launches of the daemon before are known.
+/// Mailboxes that are left are tried to be removed this often.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
+/// Mailboxes that are removed at once.
+const MOST_REMOVALS: usize = 16;
 /// The methods for ranks.
 const PATHS: &str = "/torchd.v1.LaunchService/";
 /// Calls of a rank that are answered at once, at most.
@@ -43,6 +44,8 @@ pub(super) struct Mailboxes {
     pub(super) roots: Arc<Roots>,
     /// The file of the list.
     pub(super) list: PathBuf,
+    /// The folders of all jobs.
+    pub(super) jobs: PathBuf,
 }
 
 /// A mailbox that is served, and its place among the strangers.
@@ -55,8 +58,8 @@ impl Mailboxes {
         let (mut served, mut by_task, mut receivers) = (Served::new(), HashMap::<Id, Mailbox>::new(), JoinSet::new());
         let strangers = Strangers::new();
         let service = layer.layer(routes);
-        let mut sweep = Instant::now() + SWEEP_EVERY;
-        let mut sweeping = JoinSet::new();
+        let mut sweep = Instant::now();
+        let (mut sweeping, mut removals) = (BTreeSet::new(), JoinSet::new());
         while !stop.is_cancelled() {
             while let Some(done) = receivers.try_join_next_with_id() {
                 let id = done.map_or_else(|error| error.id(), |(id, ())| id);
@@ -87,19 +90,24 @@ impl Mailboxes {
                 served.insert(mailbox.clone(), guest);
                 by_task.insert(receivers.spawn(receiver.serve()).id(), mailbox);
             }
-            while sweeping.try_join_next().is_some() {}
-            if Instant::now() >= sweep && sweeping.is_empty() {
+            while let Some(done) = removals.try_join_next() {
+                if let Ok(mailbox) = done {
+                    sweeping.remove(&mailbox);
+                }
+            }
+            if Instant::now() >= sweep {
                 sweep = Instant::now() + SWEEP_EVERY;
-                // Read here, so that no mailbox is among them that is served from now on.
-                let (reading, roots) = (list.clone(), self.roots.clone());
+                let reading = list.clone();
                 let listed = tokio::task::spawn_blocking(move || reading.read()).await;
-                match listed.map_err(io::Error::other).flatten() {
-                    Ok(mut left) => {
-                        left.retain(|mailbox| !served.contains_key(mailbox));
-                        sweeping.spawn(list.clone().sweep(roots, left));
-                    }
-                    Err(error) => {
-                        tracing::warn!(list = %list.file.display(), %error, "the list of mailboxes cannot be read")
+                let listed = listed.map_err(io::Error::other).flatten().unwrap_or_else(|error| {
+                    tracing::warn!(list = %list.file.display(), %error, "the list of mailboxes cannot be read");
+                    BTreeSet::new()
+                });
+                for mailbox in listed.into_iter().filter(|mailbox| !served.contains_key(mailbox)) {
+                    // One that hangs holds up no other.
+                    if sweeping.len() < MOST_REMOVALS && sweeping.insert(mailbox.clone()) {
+                        let (roots, jobs) = (self.roots.clone(), self.jobs.clone());
+                        removals.spawn(list.clone().remove(mailbox, roots, jobs));
                     }
                 }
             }
@@ -136,20 +144,27 @@ impl List {
         tokio::task::spawn_blocking(change).await.map_err(io::Error::other)?
     }
 
-    /// Removes these mailboxes, which are not served. Those that do not go are tried again.
-    async fn sweep(self: Arc<Self>, roots: Arc<Roots>, left: BTreeSet<Mailbox>) {
-        for mailbox in left {
-            let (roots, at) = (roots.clone(), mailbox.clone());
-            let remove = move || mailbox::clear(&roots.open(&at.storage)?, &at.name);
-            let removed = tokio::task::spawn_blocking(remove).await.map_err(io::Error::other).flatten();
-            let noted = match removed {
-                Ok(()) => self.clone().change(mailbox.clone(), false).await,
-                Err(error) => Err(error),
-            };
-            if let Err(error) = noted {
-                tracing::warn!(mailbox = %mailbox.path().display(), %error, "a mailbox is left, and its removal is tried again");
+    /// Removes a mailbox that is not served, where no launch uses it any more. What does not go is
+    /// tried again.
+    async fn remove(self: Arc<Self>, mailbox: Mailbox, roots: Arc<Roots>, jobs: PathBuf) -> Mailbox {
+        let at = mailbox.clone();
+        let remove = move || {
+            // One of a job that could not be read yet stays for it.
+            let is_left = at.is_left(&jobs)?;
+            if is_left {
+                mailbox::clear(&roots.open(&at.storage)?, &at.name)?;
             }
+            Ok(is_left)
+        };
+        let noted = match tokio::task::spawn_blocking(remove).await.map_err(io::Error::other).flatten() {
+            Ok(true) => self.change(mailbox.clone(), false).await,
+            Ok(false) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = noted {
+            tracing::warn!(mailbox = %mailbox.path().display(), %error, "a mailbox is left, and its removal is tried again");
         }
+        mailbox
     }
 }
 
@@ -163,7 +178,7 @@ struct OfLaunch {
 
 impl Place for OfLaunch {
     fn open(&self) -> io::Result<Opened> {
-        let Mailbox { storage, name } = &self.mailbox;
+        let Mailbox { storage, name, .. } = &self.mailbox;
         let storage = self.roots.open(storage)?;
         let is_for_group = storage.hands_group_on()?;
         let made = |made: &Folder| {
@@ -171,8 +186,18 @@ impl Place for OfLaunch {
                 open_to_group(made);
             }
         };
-        let opened = storage.make_folder_and(name, made).and_then(|_| Opened::beneath(&storage, name));
+        let opened = storage.make_folder_and(name, made).and_then(|folder| {
+            match folder.write_new(mailbox::HERE, 0o600) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+            Opened::beneath(&storage, name)
+        });
         opened.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", self.mailbox.path().display())))
+    }
+
+    fn storage(&self) -> &Path {
+        &self.mailbox.storage
     }
 
     fn is_over(&self) -> bool {

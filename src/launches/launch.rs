@@ -14,8 +14,9 @@ use crate::journal::JobFolder;
 
 /// A look counts for the time since the look before, but for no more than this.
 const MOST_OF_A_LOOK: Duration = Duration::from_secs(1);
-/// The least lease of ranks with a mailbox: a shared folder may show a request this late.
-const MAILBOX_LEASE: Duration = Duration::from_secs(120);
+/// The least lease of ranks with a mailbox. A call that is lost is given up after two minutes, and
+/// the next one may be seen a minute late.
+const MAILBOX_LEASE: Duration = Duration::from_secs(300);
 /// Files that came within this time are still coming.
 const CARRIES: Duration = Duration::from_secs(5);
 
@@ -103,8 +104,6 @@ pub struct Launch {
     record: Mutex<Record>,
     parts: Mutex<Parts>,
     puts: AtomicU64,
-    /// The sequence of the last results that got their names.
-    pub(super) last_results: AtomicU64,
     /// An earlier daemon has begun it, and its ranks may have joined that.
     is_adopted: bool,
     join_timeout: Duration,
@@ -171,7 +170,6 @@ impl Launch {
             begun,
             join_by: begun + record.join_timeout,
             puts: AtomicU64::new(0),
-            last_results: AtomicU64::new(0),
             is_adopted: false,
             join_timeout: record.join_timeout,
             part: record.part(),
@@ -183,7 +181,7 @@ impl Launch {
                 engine_ended: None,
                 is_lost: false,
                 is_unwanted: false,
-                looks: Looks::default(),
+                looks: Looks::new(now),
             }),
         }
     }
@@ -323,9 +321,15 @@ impl Launch {
 
     /// Nothing is written for any rank from here on. Blocks.
     pub(super) fn close(&self) {
-        let _fence = self.record();
+        let mut record = self.record();
         for place in &mut self.parts().ranks {
             place.end.get_or_insert((Exit::Unknown, None));
+        }
+        record.is_over = true;
+        if self.mailbox.is_some()
+            && let Err(error) = record.write(&self.folder)
+        {
+            tracing::warn!(job.id = %self.job, %error, "the end of the launch cannot be noted, and its mailbox may stay");
         }
     }
 
@@ -347,7 +351,9 @@ impl Launch {
         }
         let lease = self.limits.lease;
         // A daemon that stood still has heard nobody, nor has one that does not see the mailbox.
-        if self.mailbox.is_none() || looks.are_good(now) {
+        let hears = self.mailbox.is_none() || looks.are_good(now);
+        let blind = looks.blind();
+        if hears {
             place.silent += now.saturating_duration_since(place.looked).min(MOST_OF_A_LOOK);
         }
         place.looked = now;
@@ -359,12 +365,13 @@ impl Launch {
             Some(_) => return RankState::Runs,
             None if place.wish > Wish::GoOn => None,
             None => {
-                let left = launcher_left.filter(|left| nobody_came && now.saturating_duration_since(*left) > lease);
+                let is_long = |left: &Instant| now.saturating_duration_since(*left) > lease + blind;
+                let left = launcher_left.filter(|left| hears && nobody_came && is_long(left));
                 let why = match engine_ended {
                     Some(words) if words.is_empty() => "the engine ended before it had joined".to_owned(),
                     Some(words) => format!("the engine ended before it had joined: {words}"),
                     None if left.is_some() => "its launcher left before any rank had joined".to_owned(),
-                    None if now >= self.join_by => {
+                    None if hears && now >= self.join_by + blind => {
                         let time = humantime::format_duration(self.join_timeout);
                         format!("it has not joined within scale.join_timeout, {time}")
                     }

@@ -84,7 +84,10 @@ impl Launches {
         let found = sizes.iter().find_map(|size| {
             let with_room = able.iter().filter(|offer| free(offer) >= *size && !line.keeps(&offer.key));
             // Of those that suit the tightest, so that others stay free for larger jobs.
-            let best = with_room.min_by_key(|offer| (is_unsuited(offer), free(offer), offer.key.name.clone()));
+            let best = with_room.min_by_key(|offer| {
+                let is_wasted = is_unsuited(offer) || (by_mailbox && !offer.has_no_route);
+                (is_wasted, free(offer), offer.key.name.clone())
+            });
             best.map(|offer| Place { launcher: offer.key.clone(), engine, world_size: *size })
         });
         found.ok_or_else(|| {

@@ -7,7 +7,6 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::LaunchError;
 use super::launch::Launch;
@@ -229,10 +228,14 @@ impl Put {
 
     fn name_results(&self) -> Result<(), LaunchError> {
         let folder = self.launch.folder.artifacts();
-        let _fence = self.launch.admit(self.plan.rank, self.plan.outpost)?;
-        // Under the fence. A call that was given up may end behind the one that took its place.
-        if self.launch.last_results.fetch_max(self.plan.sequence, Ordering::Relaxed) > self.plan.sequence {
+        let (mut record, _) = self.launch.admit(self.plan.rank, self.plan.outpost)?;
+        // A call that was given up may end behind the one that took its place.
+        if record.results > self.plan.sequence {
             return Ok(remove_tree(&self.aside)?);
+        }
+        if record.results != self.plan.sequence {
+            record.results = self.plan.sequence;
+            record.write(&self.launch.folder)?;
         }
         for file in &self.plan.files {
             fs::rename(self.aside.join(&file.name), folder.join(&file.name))?;

@@ -34,6 +34,12 @@ pub(super) struct Record {
     /// Its mailbox; None where ranks have a route to the daemon.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) mailbox: Option<Mailbox>,
+    /// The sequence of the last results that got their names.
+    #[serde(default)]
+    pub(super) results: u64,
+    /// All of its ranks have ended, or are given up.
+    #[serde(default)]
+    pub(super) is_over: bool,
     /// Bytes of earlier attempts in the files of each rank.
     pub(super) before: Vec<Before>,
     /// Event files of earlier attempts end where this one goes on.
@@ -77,6 +83,8 @@ impl Record {
             memory_limit_bytes: part.memory_limit_bytes,
             gpu: part.gpu,
             mailbox,
+            results: 0,
+            is_over: false,
             before: before.collect::<io::Result<_>>()?,
             events_are_cut: false,
         })

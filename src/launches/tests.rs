@@ -117,11 +117,13 @@ fn a_rank_whose_mailbox_cannot_be_looked_at_is_not_given_up() {
     let mut record = record(&folder);
     record.mailbox = Some(Mailbox::new(place.path().into(), &job, 1).unwrap());
     let launch = Launch::new(job, folder, record, limits());
-    launch.hear(0, 1).unwrap();
     let now = Instant::now();
-    // Each round is a second in which nothing was heard, and the lease is two minutes.
+    let late = now + Duration::from_secs(3600);
+    assert_eq!(launch.state(0, late), RankState::Waits, "it may have joined where nobody can look");
+    launch.hear(0, 1).unwrap();
+    // Each round is a second in which nothing was heard, and the lease is five minutes.
     let after_silence = || {
-        for _ in 0..130 {
+        for _ in 0..310 {
             launch.state(0, now);
             launch.state(0, now + Duration::from_secs(1));
         }

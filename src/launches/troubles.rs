@@ -41,11 +41,7 @@ impl Launch {
 
     /// Its mailbox has been looked at; `trouble` tells why that did not succeed, or takes long.
     pub fn note_look(&self, trouble: Option<String>) {
-        let looks = &mut self.parts().looks;
-        if trouble.is_none() {
-            looks.last_good = Some(Instant::now());
-        }
-        looks.trouble = trouble;
+        self.parts().looks.note(trouble, Instant::now());
     }
 
     /// Why its mailbox cannot be looked at; None where it can.
@@ -55,15 +51,38 @@ impl Launch {
 }
 
 /// Looks at a mailbox.
-#[derive(Default)]
 pub(super) struct Looks {
-    last_good: Option<Instant>,
+    /// When one was good, or the launch was begun or taken over.
+    since: Instant,
+    is_seen: bool,
+    /// How long nobody could look.
+    blind: Duration,
     trouble: Option<String>,
 }
 
 impl Looks {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { since: now, is_seen: false, blind: Duration::ZERO, trouble: None }
+    }
+
+    fn note(&mut self, trouble: Option<String>, now: Instant) {
+        if trouble.is_none() {
+            let gap = now.saturating_duration_since(self.since);
+            if gap > FRESH {
+                self.blind += gap;
+            }
+            (self.since, self.is_seen) = (now, true);
+        }
+        self.trouble = trouble;
+    }
+
     /// Whether ranks are heard by it.
     pub(super) fn are_good(&self, now: Instant) -> bool {
-        self.last_good.is_some_and(|last| now.saturating_duration_since(last) < FRESH)
+        self.is_seen && now.saturating_duration_since(self.since) < FRESH
+    }
+
+    /// How long nobody could look, before the last look that was good.
+    pub(super) fn blind(&self) -> Duration {
+        self.blind
     }
 }

@@ -1,16 +1,20 @@
 //! The folder of a mailbox, open, and the threads that work in it.
 
+use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Semaphore;
 
 use crate::beneath::Folder;
 
-/// Threads that one mailbox may keep waiting for its file system.
-const OF_ONE: usize = 4;
-/// ... and all of them together: others need threads too.
-static OF_ALL: Semaphore = Semaphore::const_new(64);
+/// Threads that one mailbox may keep waiting for its file system, beside the one that looks.
+const OF_ONE: usize = 8;
+/// ... and all mailboxes of a storage: others need threads too.
+const OF_STORAGE: usize = 48;
+
+static STORAGES: Mutex<BTreeMap<PathBuf, Arc<Semaphore>>> = Mutex::new(BTreeMap::new());
 
 /// The folder of a mailbox.
 pub struct Opened {
@@ -21,25 +25,32 @@ pub struct Opened {
 
 impl Opened {
     /// Opens a mailbox in a storage; no link is followed. Letters are for the group where the
-    /// storage hands its group on and the mailbox has it: the storage is the operator's, and
+    /// storage hands its group on and the mailbox does so too: the storage is the operator's, and
     /// whoever can write there could put another folder in the place of a mailbox.
     ///
     /// # Errors
     /// Those of the file system.
     pub fn beneath(storage: &Folder, name: &str) -> io::Result<Self> {
         let folder = storage.folder(name)?;
-        let is_for_group = storage.hands_group_on()? && folder.group()? == storage.group()?;
+        let is_for_group =
+            storage.hands_group_on()? && folder.hands_group_on()? && folder.group()? == storage.group()?;
         Ok(Self { folder, is_for_group })
     }
 }
 
 /// Does blocking work for one mailbox, on few threads; cheap to clone.
 #[derive(Clone)]
-pub(super) struct Threads(Arc<Semaphore>);
+pub(super) struct Threads {
+    own: Arc<Semaphore>,
+    of_storage: Arc<Semaphore>,
+}
 
 impl Threads {
-    pub(super) fn new() -> Self {
-        Self(Arc::new(Semaphore::new(OF_ONE)))
+    /// Those for a mailbox in that storage.
+    pub(super) fn of(storage: &Path) -> Self {
+        let mut all = STORAGES.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_storage = all.entry(storage.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(OF_STORAGE)));
+        Self { own: Arc::new(Semaphore::new(OF_ONE)), of_storage: of_storage.clone() }
     }
 
     /// Does it once a thread is free. It goes on where nobody waits for it any more.
@@ -47,12 +58,19 @@ impl Threads {
         &self,
         work: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
-        let own = self.0.clone().acquire_owned().await.map_err(io::Error::other)?;
-        let shared = OF_ALL.acquire().await.map_err(io::Error::other)?;
+        let own = self.own.clone().acquire_owned().await.map_err(io::Error::other)?;
+        let shared = self.of_storage.clone().acquire_owned().await.map_err(io::Error::other)?;
         let done = tokio::task::spawn_blocking(move || {
             let _turn = (own, shared);
             work()
         });
         done.await.map_err(io::Error::other)?
     }
+}
+
+/// Does a look, of which each mailbox has one at a time: it waits for no turn.
+pub(super) async fn on_a_thread<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }

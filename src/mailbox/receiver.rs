@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::convert::Infallible;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use tonic::body::Body;
 use tower::{Service, ServiceExt};
 
 use super::letter::{Head, Headers, Kind, Name, Reader, Writer};
+use super::opened::on_a_thread;
 use super::{LOOK_EVERY, Opened, Threads, body_of, next_frame, of_map, to_map};
 use crate::access::SealKey;
 use crate::beneath::Folder;
@@ -27,13 +29,19 @@ const LATER: Duration = Duration::from_secs(10);
 /// An answer is there for so long; nobody waits for it any more then.
 const KEPT: Duration = Duration::from_secs(600);
 /// Numbers of an outpost that are remembered one by one.
-const WINDOW: u64 = 1024;
+const WINDOW: u64 = 1 << 16;
+/// A call is given up whose request so many looks in a row have not found.
+const MISSED: u32 = 5;
 /// Letters that were told about.
 const MOST_TOLD: usize = 1000;
 /// Once the launch is over, ranks have this long to read their last answers.
 const LAST_ANSWERS: Duration = Duration::from_secs(60);
 /// ... and those that have read theirs remove them, and ask for nothing more after so long.
 const QUIET: Duration = Duration::from_secs(3);
+
+/// A file that lies in a mailbox as long as that is there: on some file systems a folder without
+/// files is none.
+pub const HERE: &str = "here";
 
 /// The place of a mailbox.
 pub trait Place: Send + Sync + 'static {
@@ -42,6 +50,8 @@ pub trait Place: Send + Sync + 'static {
     /// # Errors
     /// Those of the file system, with the path.
     fn open(&self) -> io::Result<Opened>;
+    /// The folder that it lies in.
+    fn storage(&self) -> &Path;
     /// Whether its launch is over.
     fn is_over(&self) -> bool;
     /// It was looked at; with `trouble` where that did not succeed or takes long.
@@ -72,14 +82,14 @@ where
 {
     /// Answers until the launch is over. The mailbox stays for [`clear`].
     pub async fn serve(self) {
-        let threads = Threads::new();
+        let threads = Threads::of(self.place.storage());
         let mut hands = Hands::default();
         let mut over: Option<Instant> = None;
         let mut last_seen = Instant::now();
         loop {
             hands.settle();
             let place = self.place.clone();
-            let looking = threads.run(move || look(place.open()?));
+            let looking = on_a_thread(move || look(place.open()?));
             tokio::pin!(looking);
             let found = loop {
                 match tokio::time::timeout(SLOW, &mut looking).await {
@@ -88,17 +98,22 @@ where
                 }
             };
             self.place.note(found.as_ref().err().map(ToString::to_string));
-            if let Ok((opened, names)) = found {
+            if let Ok((opened, names, are_all)) = found {
                 let opened = Arc::new(opened);
                 if hands.are_of_ranks(&names) {
                     last_seen = Instant::now();
                 }
-                hands.let_go(&names);
+                if are_all {
+                    hands.let_go(&names);
+                }
                 let old = hands.old(&names);
                 if !old.is_empty() {
                     let from = opened.clone();
-                    let remove = move || old.iter().try_for_each(|name| from.folder.remove_file(name.to_string()));
-                    // Else at the next look.
+                    let remove = move || {
+                        // What stays is tried again at the next look.
+                        old.iter().for_each(|name| drop(from.folder.remove_file(name.to_string())));
+                        Ok(())
+                    };
                     let _ = threads.run(remove).await;
                 }
                 for name in names {
@@ -203,9 +218,10 @@ impl Hands {
             let Some(name) = self.by_task.remove(&id) else { continue };
             self.in_hand.remove(&name);
             match outcome {
-                Some(Ok(true)) | None => self.answered.note(name),
+                Some(Ok(true)) => self.answered.note(name),
                 Some(Ok(false)) => self.put_off(name, None),
                 Some(Err(error)) => self.put_off(name, Some(error)),
+                None => self.put_off(name, Some(io::Error::other("its call was given up"))),
             }
         }
     }
@@ -219,21 +235,25 @@ impl Hands {
             && self.told.len() < MOST_TOLD
             && self.told.insert(name)
         {
-            tracing::warn!(%name, %error, "a letter in a mailbox is not taken");
+            tracing::warn!(%name, %error, "a letter in a mailbox is not taken, or not answered");
         }
         self.put_off.insert(name, PutOff { until: Instant::now() + time, failures });
     }
 
     /// Whether one of these letters may be of a rank.
     fn are_of_ranks(&self, names: &BTreeSet<Name>) -> bool {
-        names.iter().any(|name| !self.put_off.contains_key(name) && !self.answered.has(*name))
+        let is_of_rank = |name: &&Name| match name.kind {
+            Kind::Request => !self.put_off.contains_key(name) && !self.answered.has(**name),
+            Kind::Answer => true,
+        };
+        names.iter().any(|name| is_of_rank(&name))
     }
 
     /// Ends what nobody waits for, and forgets what is gone.
     fn let_go(&mut self, names: &BTreeSet<Name>) {
-        for (_, in_hand) in self.in_hand.iter_mut().filter(|(name, _)| !names.contains(name)) {
-            in_hand.missed += 1;
-            if in_hand.missed == 2 {
+        for (name, in_hand) in &mut self.in_hand {
+            in_hand.missed = if names.contains(name) { 0 } else { in_hand.missed + 1 };
+            if in_hand.missed == MISSED {
                 in_hand.task.abort();
             }
         }
@@ -294,11 +314,11 @@ impl Answered {
     }
 }
 
-/// The letters that are there.
-fn look(opened: Opened) -> io::Result<(Opened, BTreeSet<Name>)> {
-    let (entries, _) = opened.folder.some_entries(MOST_ENTRIES)?;
+/// The letters that are there, and whether these are all.
+fn look(opened: Opened) -> io::Result<(Opened, BTreeSet<Name>, bool)> {
+    let (entries, are_all) = opened.folder.some_entries(MOST_ENTRIES)?;
     let names = entries.iter().filter(|entry| entry.is_file).filter_map(|entry| Name::read(&entry.name)).collect();
-    Ok((opened, names))
+    Ok((opened, names, are_all))
 }
 
 /// Removes a mailbox from its storage, as far as its files are letters. One that is not there is no
@@ -308,7 +328,8 @@ fn look(opened: Opened) -> io::Result<(Opened, BTreeSet<Name>)> {
 /// Something is left.
 pub fn clear(storage: &Folder, name: &str) -> io::Result<()> {
     let Some(folder) = crate::beneath::present(storage.folder(name))? else { return Ok(()) };
-    for entry in folder.entries()?.into_iter().filter(|entry| entry.is_file && Name::read(&entry.name).is_some()) {
+    let is_ours = |name: &str| name == HERE || Name::read(name).is_some();
+    for entry in folder.entries()?.into_iter().filter(|entry| entry.is_file && is_ours(&entry.name)) {
         // Others may be removed, and the folder then tells.
         let _ = folder.remove_file(entry.name);
     }
@@ -324,14 +345,15 @@ mod tests {
         let mut answered = Answered::default();
         let name = |number| Name { kind: Kind::Request, rank: 0, outpost: 7, number };
         // As after a daemon that has answered all before.
-        for number in [5000, 5002, 5000 + WINDOW] {
+        let first = 2 * WINDOW;
+        for number in [first, first + 2, first + WINDOW] {
             answered.note(name(number));
         }
-        let has =
-            [1, 4999, 5000, 5001, 5002, 5003, 5000 + WINDOW, 5001 + WINDOW].map(|number| answered.has(name(number)));
+        let asked = [1, first - 1, first, first + 1, first + 2, first + 3, first + WINDOW, first + WINDOW + 1];
+        let has = asked.map(|number| answered.has(name(number)));
         assert_eq!(has, [true, true, true, false, true, false, true, false]);
         assert!(!answered.has(Name { rank: 1, ..name(1) }) && !answered.has(Name { outpost: 8, ..name(1) }));
-        answered.note(name(1_000_000));
+        answered.note(name(10 * WINDOW));
         assert_eq!(answered.0[&(0, 7)].last.len(), 1);
     }
 }

@@ -18,14 +18,16 @@ use tower::Service;
 use super::letter::{Head, Headers, Kind, Name, Reader, Writer};
 use super::{LOOK_EVERY, Opened, Threads, body_of, next_frame, of_map, to_map};
 use crate::access::SealKey;
-use crate::beneath::{Folder, folder_of};
+use crate::beneath::{Folder, folder_of, present};
 
 /// An answer comes within this time, and the time that its request takes to be read.
 const ANSWER: Duration = Duration::from_secs(120);
 /// Bytes of a request that are read in a second, at least.
 const SLOWEST: u64 = 1 << 20;
 /// A mailbox that is missing for so long beside others is gone: the launch is over.
-const GONE: Duration = Duration::from_secs(10);
+const GONE: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 60 });
+/// A request that is gone for so long without an answer is sent again.
+const LOST: Duration = Duration::from_secs(30);
 
 /// Sends calls by a mailbox; cheap to clone.
 #[derive(Clone)]
@@ -55,7 +57,7 @@ impl Mailbox {
     /// The mailbox in the folder `place` for the calls of an outpost. Nobody has looked yet whether
     /// it is there.
     pub fn new(place: PathBuf, key: SealKey, rank: u32, outpost: u64) -> Self {
-        let (last, threads, missing) = (AtomicU64::new(0), Threads::new(), Mutex::default());
+        let (last, threads, missing) = (AtomicU64::new(0), Threads::of(folder_of(&place)), Mutex::default());
         Self { shared: Arc::new(Shared { place, key, rank, outpost, last, threads, missing }) }
     }
 }
@@ -105,11 +107,25 @@ impl Shared {
         let sent = Sent { shared: self.clone(), name };
         let size = self.clone().send(name, request).await?;
         let limit = ANSWER + Duration::from_secs(size / SLOWEST);
-        let (begun, mut trouble) = (Instant::now(), None);
+        let (begun, mut trouble, mut seen) = (Instant::now(), None, Instant::now());
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             let this = self.clone();
-            let found = self.threads.run(move || Reader::open(&this.open()?, name.answer(), &this.key)).await;
+            let look = move || {
+                let opened = this.open()?;
+                // Before the answer is looked for, which comes first.
+                let is_there = present(opened.folder.size(&name.to_string()))?.is_some();
+                Ok((Reader::open(&opened, name.answer(), &this.key), is_there))
+            };
+            let found = match self.threads.run(look).await {
+                Ok((found, is_there)) => {
+                    if is_there {
+                        seen = Instant::now();
+                    }
+                    found
+                }
+                Err(error) => Err(error),
+            };
             match found {
                 Ok(Some((letter, head))) => {
                     let status = head.line.parse();
@@ -124,7 +140,7 @@ impl Shared {
                 // A file system may tell of a file before all of it is there.
                 Err(error) => trouble = Some(error),
             }
-            if begun.elapsed() > limit {
+            if begun.elapsed() > limit || seen.elapsed() > LOST {
                 let why = trouble.map(|error| format!(": {error}")).unwrap_or_default();
                 return Err(Status::unavailable(format!("no answer has come to {}{why}", self.place.display())));
             }

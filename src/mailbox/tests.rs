@@ -1,7 +1,7 @@
 //! Both sides of a mailbox, with a service that sends everything back.
 
 use std::convert::Infallible;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -94,6 +94,10 @@ impl Place for Here {
         Opened::beneath(&storage, "mailbox")
     }
 
+    fn storage(&self) -> &Path {
+        self.storage.path()
+    }
+
     fn is_over(&self) -> bool {
         self.is_over.load(Ordering::SeqCst)
     }
@@ -150,6 +154,7 @@ async fn calls_and_answers_of_any_length_pass_and_nothing_is_left() {
     here.is_over.store(true, Ordering::SeqCst);
     served.await.unwrap();
     std::fs::write(here.path().join("other"), "").unwrap();
+    std::fs::write(here.path().join(HERE), "").unwrap();
     let storage = Folder::open(here.storage.path()).unwrap();
     clear(&storage, "mailbox").unwrap_err();
     std::fs::remove_file(here.path().join("other")).unwrap();

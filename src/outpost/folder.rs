@@ -86,8 +86,8 @@ impl LocalFolder {
         self.path.join(LOCK)
     }
 
-    /// Fetches the files, and writes the order. A file of which nothing comes for `patience` is given
-    /// up.
+    /// Fetches the files, and writes the order. A file of which nothing comes for `patience` is
+    /// given up.
     pub(super) async fn fetch(
         &self,
         client: &mut Client,

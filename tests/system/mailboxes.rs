@@ -36,6 +36,7 @@ fn mode_of(path: &Path) -> Option<u32> {
 /// The modes and the bytes of the letters that are in a mailbox now.
 fn letters(mailbox: &Path) -> Vec<(u32, Vec<u8>)> {
     let entries = fs::read_dir(mailbox).into_iter().flatten().flatten();
+    let entries = entries.filter(|entry| entry.path().extension().is_some());
     entries.filter_map(|entry| Some((mode_of(&entry.path())?, fs::read(entry.path()).ok()?))).collect()
 }
 
@@ -153,12 +154,14 @@ async fn a_mailbox_that_cannot_be_made_is_told_as_long_as_it_is_so() {
 async fn a_storage_that_hands_its_group_on_has_mailboxes_for_the_group() {
     let root = tempfile::tempdir().unwrap();
     fs::set_permissions(root.path(), fs::Permissions::from_mode(0o2770)).unwrap();
-    let daemon = setup(root.path()).start();
+    // As a unit starts it.
+    let daemon = setup(root.path()).shell("umask 077").start();
     let mut launcher = attach(&daemon, 2).await;
     let job = daemon.create(by_mailbox(&root.path().join("ranks"))).await;
     let launch = launcher.launch().await;
     let mailbox = PathBuf::from(&launch.mailbox);
     wait_for("the mailbox", || (mode_of(&mailbox) == Some(0o2770)).then_some(()));
+    assert_eq!(mode_of(&root.path().join("ranks")), Some(0o2770));
     let _rank = launcher.rank(&daemon, &launch, 0, super::launches::free_port());
     let (mode, _) = wait_for("a letter", || letters(&mailbox).into_iter().find(|(mode, _)| *mode != 0o600));
     assert_eq!(mode, 0o660);
