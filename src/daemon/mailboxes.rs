@@ -97,12 +97,7 @@ impl Mailboxes {
             }
             if Instant::now() >= sweep {
                 sweep = Instant::now() + SWEEP_EVERY;
-                let reading = list.clone();
-                let listed = tokio::task::spawn_blocking(move || reading.read()).await;
-                let listed = listed.map_err(io::Error::other).flatten().unwrap_or_else(|error| {
-                    tracing::warn!(list = %list.file.display(), %error, "the list of mailboxes cannot be read");
-                    BTreeSet::new()
-                });
+                let listed = list.clone().all().await;
                 for mailbox in listed.into_iter().filter(|mailbox| !served.contains_key(mailbox)) {
                     // One that hangs holds up no other.
                     if sweeping.len() < MOST_REMOVALS && sweeping.insert(mailbox.clone()) {
@@ -116,6 +111,13 @@ impl Mailboxes {
                 () = stop.cancelled() => {}
             }
         }
+        // Those of launches that have just ended, as far as there is time: the state folder, and the
+        // list with it, may go with this daemon.
+        receivers.shutdown().await;
+        for mailbox in list.clone().all().await.difference(&sweeping) {
+            removals.spawn(list.clone().remove(mailbox.clone(), self.roots.clone(), self.jobs.clone()));
+        }
+        while removals.join_next().await.is_some() {}
         Ok(())
     }
 }
@@ -131,6 +133,16 @@ impl List {
     fn read(&self) -> io::Result<BTreeSet<Mailbox>> {
         let Some(text) = present(std::fs::read(&self.file))? else { return Ok(BTreeSet::new()) };
         Ok(serde_json::from_slice(&text)?)
+    }
+
+    /// All that are listed; none where the list cannot be read.
+    async fn all(self: Arc<Self>) -> BTreeSet<Mailbox> {
+        let this = self.clone();
+        let all = tokio::task::spawn_blocking(move || this.read()).await.map_err(io::Error::other).flatten();
+        all.unwrap_or_else(|error| {
+            tracing::warn!(list = %self.file.display(), %error, "the list of mailboxes cannot be read");
+            BTreeSet::new()
+        })
     }
 
     /// Adds a mailbox to the list, or takes it off.
