@@ -15,6 +15,17 @@ from torchd.launcher import EngineGone
 RETRY = {"max_restarts": 3, "initial_backoff": "0.1s"}
 
 
+def end_java():
+    """Ends the Java of a session: the next one would find its settings there."""
+    from pyspark import SparkContext
+    gateway = SparkContext._gateway
+    SparkContext._gateway = SparkContext._jvm = None
+    if gateway is not None:
+        gateway.shutdown()
+        gateway.proc.stdin.close()
+        gateway.proc.wait()
+
+
 @unittest.skipIf(RANKS, RANKS)
 @unittest.skipIf(PYSPARK, PYSPARK)
 @unittest.skipIf(JAVA, JAVA)
@@ -39,6 +50,7 @@ class WithSpark(WithDaemon):
         builder = SparkSession.builder.master("local-cluster[2,1,512]").appName("torchd tests")
         for name, value in settings.items():
             builder = builder.config(name, value)
+        cls.addClassCleanup(end_java)
         cls.spark = builder.getOrCreate()
         cls.addClassCleanup(cls.spark.stop)
         cls.spark.sparkContext.setLogLevel("OFF")
