@@ -199,8 +199,8 @@ impl Mailbox {
         Ok(Self { job: job.clone(), storage, name })
     }
 
-    /// Whether no launch uses it any more, as the folder of its job tells. One that may be taken over
-    /// does. Blocks.
+    /// Whether no launch uses it any more, as the folder of its job tells. One that may be taken
+    /// over does. Blocks.
     ///
     /// # Errors
     /// `launch.json` cannot be read.

@@ -111,8 +111,8 @@ impl Mailboxes {
                 () = stop.cancelled() => {}
             }
         }
-        // Those of launches that have just ended, as far as there is time: the state folder, and the
-        // list with it, may go with this daemon.
+        // Those of launches that have just ended, as far as there is time: the state folder may go
+        // with this daemon, and the list with it.
         receivers.shutdown().await;
         for mailbox in list.clone().all().await.difference(&sweeping) {
             removals.spawn(list.clone().remove(mailbox.clone(), self.roots.clone(), self.jobs.clone()));
