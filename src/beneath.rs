@@ -89,7 +89,7 @@ impl Folder {
         Ok(fstat(&self.descriptor)?.st_gid)
     }
 
-    /// Whether what is made in it gets its group: it has the setgid bit.
+    /// Whether new entries get its group: it has the setgid bit.
     pub fn hands_group_on(&self) -> io::Result<bool> {
         Ok(Mode::from_raw_mode(fstat(&self.descriptor)?.st_mode).contains(Mode::SGID))
     }

@@ -53,7 +53,7 @@ async fn next_frame(body: &mut Body) -> Option<Result<Frame<Bytes>, Status>> {
     std::future::poll_fn(|context| http_body::Body::poll_frame(Pin::new(&mut *body), context)).await
 }
 
-/// A body that is what is left of a letter. `kept` goes when all of it was read, or nobody reads.
+/// The rest of a letter as a body. `kept` is dropped at its end, or with the body.
 fn body_of(letter: letter::Reader, threads: Threads, kept: impl Send + 'static) -> Body {
     let (sender, frames) = mpsc::channel(FRAMES_AHEAD);
     tokio::spawn(async move {

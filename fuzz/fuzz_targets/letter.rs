@@ -1,5 +1,5 @@
-//! Letters in a mailbox, which whoever can write in a shared folder may have written. None costs
-//! more memory than its frames take, and none with a wrong seal is taken.
+//! Letters in a mailbox. Anybody with write access to the shared folder may have written them. None
+//! costs more memory than its frames take, and none with a wrong seal is taken.
 
 #![no_main]
 

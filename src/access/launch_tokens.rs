@@ -1,6 +1,6 @@
 //! Tokens of launches: each is good for the ranks of one attempt, and for nothing else. They are in
 //! memory, and their hashes in the folders of their jobs, from which the next daemon takes them.
-//! Whoever has a hash can make seals for a mailbox: `launch.json` is as private as the token.
+//! The holder of a hash can make seals for a mailbox: `launch.json` is as private as the token.
 
 use std::collections::HashMap;
 use std::io;

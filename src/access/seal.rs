@@ -1,5 +1,5 @@
-//! Seals: who has the token of a launch makes and checks them. Messages that lie where others may
-//! write bear one.
+//! Seals: the holder of a launch's token makes and checks them. Messages in a folder with other
+//! writers bear them.
 
 use hmac::{Hmac, Mac};
 use sha2::Sha256;

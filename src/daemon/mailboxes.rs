@@ -1,8 +1,9 @@
 //! The mailboxes of launches whose ranks have no route to the daemon: one more door to the same
 //! services.
 //!
-//! A list in the state folder names each mailbox from before it is made until it is gone. What the
-//! daemon before has left is removed by it, and so is what could not be removed at once.
+//! A list in the state folder names each mailbox from before its creation until after its removal.
+//! By it a daemon removes the mailboxes that an earlier daemon has left, and tries failed removals
+//! again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -36,7 +37,7 @@ const PATHS: &str = "/torchd.v1.LaunchService/";
 /// Calls of a rank that are answered at once, at most.
 const CALLS: u32 = 8;
 
-/// Mailboxes, and what is needed to serve them.
+/// Serves mailboxes.
 pub(super) struct Mailboxes {
     /// The launches.
     pub(super) launches: Launches,
@@ -156,8 +157,8 @@ impl List {
         tokio::task::spawn_blocking(change).await.map_err(io::Error::other)?
     }
 
-    /// Removes a mailbox that is not served, where no launch uses it any more. What does not go is
-    /// tried again.
+    /// Removes a mailbox that is not served, where no launch uses it any more. A removal that fails
+    /// is tried again.
     async fn remove(self: Arc<Self>, mailbox: Mailbox, roots: Arc<Roots>, jobs: PathBuf) -> Mailbox {
         let at = mailbox.clone();
         let remove = move || {

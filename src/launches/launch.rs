@@ -350,7 +350,7 @@ impl Launch {
             return RankState::Over(*exit, trouble.clone());
         }
         let lease = self.limits.lease;
-        // A daemon that stood still has heard nobody, nor has one that does not see the mailbox.
+        // A daemon that stood still, or cannot look at the mailbox, has heard no rank.
         let hears = self.mailbox.is_none() || looks.are_good(now);
         let blind = looks.blind();
         if hears {

@@ -55,7 +55,7 @@ pub(super) struct Looks {
     /// When one was good, or the launch was begun or taken over.
     since: Instant,
     is_seen: bool,
-    /// How long nobody could look.
+    /// The time without good looks.
     blind: Duration,
     trouble: Option<String>,
 }
@@ -81,7 +81,7 @@ impl Looks {
         self.is_seen && now.saturating_duration_since(self.since) < FRESH
     }
 
-    /// How long nobody could look, before the last look that was good.
+    /// The time without good looks, up to the last good one.
     pub(super) fn blind(&self) -> Duration {
         self.blind
     }

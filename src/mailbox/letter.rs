@@ -97,7 +97,7 @@ pub(super) enum Frame {
     End(Headers),
 }
 
-/// Writes a letter. Without its end it is none, and nobody reads it.
+/// Writes a letter. A file without the end is ignored.
 pub(super) struct Writer {
     file: File,
     seals: Seals,

@@ -26,7 +26,7 @@ pub struct Opened {
 impl Opened {
     /// Opens a mailbox in a storage; no link is followed. Letters are for the group where the
     /// storage hands its group on and the mailbox does so too: the storage is the operator's, and
-    /// whoever can write there could put another folder in the place of a mailbox.
+    /// other writers there could replace a mailbox by a folder of their own.
     ///
     /// # Errors
     /// Those of the file system.
@@ -53,7 +53,7 @@ impl Threads {
         Self { own: Arc::new(Semaphore::new(OF_ONE)), of_storage: of_storage.clone() }
     }
 
-    /// Does it once a thread is free. It goes on where nobody waits for it any more.
+    /// Runs the work once a thread is free. It runs to its end even if the caller stops waiting.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> io::Result<T> + Send + 'static,
@@ -68,7 +68,7 @@ impl Threads {
     }
 }
 
-/// Does a look, of which each mailbox has one at a time: it waits for no turn.
+/// Runs a look without a turn: each mailbox has one look at a time.
 pub(super) async fn on_a_thread<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {

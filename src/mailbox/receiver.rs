@@ -26,7 +26,7 @@ const SLOW: Duration = Duration::from_secs(10);
 const SOON: Duration = Duration::from_secs(1);
 /// One that could not be read twice is not read again for so long.
 const LATER: Duration = Duration::from_secs(10);
-/// An answer is there for so long; nobody waits for it any more then.
+/// An unread answer is removed after this time: its rank has given the call up.
 const KEPT: Duration = Duration::from_secs(600);
 /// Numbers of an outpost that are remembered one by one.
 const WINDOW: u64 = 1 << 16;
@@ -39,8 +39,7 @@ const LAST_ANSWERS: Duration = Duration::from_secs(60);
 /// ... and those that have read theirs remove them, and ask for nothing more after so long.
 const QUIET: Duration = Duration::from_secs(3);
 
-/// A file that lies in a mailbox as long as that is there: on some file systems a folder without
-/// files is none.
+/// A file that keeps a mailbox there: some file systems drop a folder without files.
 pub const HERE: &str = "here";
 
 /// The place of a mailbox.
@@ -68,7 +67,7 @@ pub struct Receiver<S, P> {
     pub key: SealKey,
     /// The place.
     pub place: Arc<P>,
-    /// What the services know of the requests' way.
+    /// Extensions of each request, such as its connection.
     pub extensions: Extensions,
     /// Requests that are answered at once.
     pub most_in_hand: usize,
@@ -110,7 +109,7 @@ where
                 if !old.is_empty() {
                     let from = opened.clone();
                     let remove = move || {
-                        // What stays is tried again at the next look.
+                        // A removal that fails is tried again at the next look.
                         old.iter().for_each(|name| drop(from.folder.remove_file(name.to_string())));
                         Ok(())
                     };
@@ -182,7 +181,7 @@ where
     }
 }
 
-/// The requests that are being answered, and what is remembered of others.
+/// The requests in hand, and a memory of earlier ones.
 #[derive(Default)]
 struct Hands {
     tasks: JoinSet<io::Result<bool>>,
@@ -190,7 +189,7 @@ struct Hands {
     in_hand: BTreeMap<Name, InHand>,
     answered: Answered,
     put_off: BTreeMap<Name, PutOff>,
-    /// When answers, and requests that were answered, were first seen.
+    /// When each answer was first seen.
     seen: BTreeMap<Name, Instant>,
     told: BTreeSet<Name>,
 }
@@ -212,7 +211,7 @@ impl Hands {
         while let Some(done) = self.tasks.try_join_next_with_id() {
             let (id, outcome) = match done {
                 Ok((id, outcome)) => (id, Some(outcome)),
-                // Nobody waited any more, or it panicked.
+                // It was aborted, or it panicked.
                 Err(error) => (error.id(), None),
             };
             let Some(name) = self.by_task.remove(&id) else { continue };
@@ -249,7 +248,7 @@ impl Hands {
         names.iter().any(|name| is_of_rank(&name))
     }
 
-    /// Ends what nobody waits for, and forgets what is gone.
+    /// Aborts calls whose requests have been removed, and forgets letters that are gone.
     fn let_go(&mut self, names: &BTreeSet<Name>) {
         for (name, in_hand) in &mut self.in_hand {
             in_hand.missed = if names.contains(name) { 0 } else { in_hand.missed + 1 };
@@ -262,7 +261,7 @@ impl Hands {
         self.told.retain(|name| names.contains(name));
     }
 
-    /// Letters that nobody needs any more.
+    /// Letters to remove: answered requests, and answers that were not read.
     fn old(&mut self, names: &BTreeSet<Name>) -> Vec<Name> {
         let is_old = |name: &&Name| match name.kind {
             Kind::Request => self.answered.has(**name) && !self.in_hand.contains_key(name),
@@ -283,7 +282,7 @@ impl Hands {
     }
 }
 
-/// Requests that were answered: what comes once more under such a name is nobody's.
+/// Requests that were answered. A second letter of that name is a replay, and is removed.
 #[derive(Debug, Default)]
 struct Answered(BTreeMap<(u32, u64), Numbers>);
 

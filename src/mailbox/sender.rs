@@ -54,8 +54,8 @@ struct Missing {
 }
 
 impl Mailbox {
-    /// The mailbox in the folder `place` for the calls of an outpost. Nobody has looked yet whether
-    /// it is there.
+    /// The mailbox in the folder `place` for the calls of an outpost. It need not exist
+    /// yet.
     pub fn new(place: PathBuf, key: SealKey, rank: u32, outpost: u64) -> Self {
         let (last, threads, missing) = (AtomicU64::new(0), Threads::of(folder_of(&place)), Mutex::default());
         Self { shared: Arc::new(Shared { place, key, rank, outpost, last, threads, missing }) }
@@ -76,8 +76,8 @@ impl Service<Request<Body>> for Mailbox {
     }
 }
 
-/// A request on its way; what is left of it and of its answer is removed with this. What a thread
-/// writes behind that, the daemon removes.
+/// A request on its way. Dropping it removes the request and its answer; the daemon removes files
+/// that a thread writes after that.
 struct Sent {
     shared: Arc<Shared>,
     name: Name,

@@ -161,7 +161,7 @@ async fn calls_and_answers_of_any_length_pass_and_nothing_is_left() {
     clear(&storage, "mailbox").unwrap();
     clear(&storage, "mailbox").unwrap();
     assert!(!here.path().exists());
-    // Whoever comes now learns it, after a while in which a volume might come back.
+    // Later calls are refused for good, once the mailbox has been missing for a while.
     let over = loop {
         let status = send(&mut first, Vec::new()).await.unwrap_err();
         if status.code() != Code::Unavailable {
@@ -199,7 +199,7 @@ async fn letters_of_others_and_letters_that_come_once_more_are_not_taken() {
     let here = Here::new();
     // Before anybody looks.
     here.open().unwrap();
-    // Nobody without the token makes one, and nobody with it asks for what is not for ranks.
+    // One sealed by another token, and one for a method that is not for ranks.
     here.write(1, &key(2), "/service/method");
     here.write(2, &key(1), "/other/method");
     let good = here.write(3, &key(1), "/service/method");

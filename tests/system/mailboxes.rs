@@ -92,7 +92,7 @@ async fn letters_of_others_change_nothing_and_a_cancelled_job_leaves_no_mailbox(
     let mailbox = PathBuf::from(&launch.mailbox);
     let mut ranks = launcher.ranks(&daemon, &launch);
     past(&daemon, &job.name, 3).await;
-    // A request that is copied to another number, as by somebody who wants a call to come again.
+    // A request that is copied to another number, as for a replay.
     wait_for("a letter that could be copied", || {
         fs::read_dir(&mailbox).unwrap().flatten().find_map(|entry| {
             let (path, name) = (entry.path(), entry.file_name().into_string().ok()?);
@@ -130,7 +130,7 @@ async fn a_mailbox_that_cannot_be_made_is_told_as_long_as_it_is_so() {
     assert!(doubtful.waiting_reason.contains("a volume may not be mounted there"), "{}", doubtful.waiting_reason);
     fs::rename(root.path().join("aside"), root.path().join(".torchd-mirror")).unwrap();
     daemon.watch_until(&job.name, |job| !told(job)).await;
-    // What a daemon leaves behind the next one removes, as soon as it can.
+    // The next daemon removes a mailbox that one has left.
     let mailbox = PathBuf::from(&launch.mailbox);
     let (state_dir, _state) = daemon.crash();
     let left = root.path().join("torchd-left");
